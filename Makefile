@@ -1,0 +1,52 @@
+# Every target sets up what it needs: `make test` is enough in a fresh clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+SITE = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+PROTOC = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos \
+	-I"google/longrunning/operations.proto=$(SITE)/google/longrunning/operations_proto.proto" -I$(SITE)
+PROTOS := $(wildcard protos/milvine/v1/*.proto)
+SERVICES := $(wildcard protos/milvine/v1/*_service.proto)
+
+.PHONY: setup test check protos image fmt ci clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,test]'
+	touch $@
+
+protos: setup
+	rm -f service/milvine/v1/*_pb2*
+	$(PROTOC) --python_out=service --mypy_out=quiet:service $(PROTOS)
+	$(PROTOC) --grpc_python_out=service --mypy_grpc_out=quiet:service $(SERVICES)
+
+image: setup
+	mkdir -p build
+	$(PROTOC) --include_imports --include_source_info --descriptor_set_out=build/api.binpb $(PROTOS)
+
+fmt: setup
+	$(BIN)/ruff format service tests
+	$(BIN)/ruff check --fix service tests
+	$(BIN)/buf format --path protos -w
+
+check: setup image
+	$(BIN)/ruff format --check service tests
+	$(BIN)/ruff check service tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/buf format --path protos --diff --exit-code
+	$(BIN)/buf lint build/api.binpb --config buf.yaml
+	$(BIN)/buf breaking build/api.binpb --against protos/baseline.binpb --config buf.yaml
+	$(MAKE) protos && git diff --exit-code --stat -- service/milvine/v1
+
+test: check
+	$(BIN)/python -m pytest
+
+ci: test
+
+clean:
+	rm -rf $(VENV) build

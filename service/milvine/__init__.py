@@ -1,0 +1,1 @@
+"""milvine trains user and item embeddings, keeps them in Milvus and serves ranked results."""

@@ -1,0 +1,1 @@
+"""What milvine speaks of: frozen values and pure functions, without any I/O."""
