@@ -14,9 +14,12 @@ CATALOG_ID = re.compile(r"[a-z][a-z0-9_]{0,47}")
 FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,47}")
 EVENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,47}")
 RESERVED_NAMES = frozenset(
-    "and or not in like is null true false exists "
-    "array_contains array_contains_any array_contains_all array_length "
-    "json_contains json_contains_any json_contains_all id vector".split()
+    (
+        *("and", "or", "not", "in", "like", "is", "null", "true", "false", "exists"),
+        *("array_contains", "array_contains_any", "array_contains_all", "array_length"),
+        *("json_contains", "json_contains_any", "json_contains_all"),
+        *("id", "vector"),
+    )
 )
 """Words of the filter language and of the collections, which no field may be named after."""
 MAX_FIELDS = 64
@@ -121,7 +124,7 @@ def check(catalog: Catalog) -> None:
 
 
 def check_change(old: Catalog, new: Catalog) -> None:
-    """Raise FailedPrecondition where a declared field or event type vanishes or changes its type."""
+    """Raise FailedPrecondition where a declared name vanishes or changes its type."""
     check(new)
     lost = [
         f"{what} {name!r}"
@@ -154,7 +157,8 @@ def _check_names(catalog: Catalog) -> Iterable[Violation]:
     if not CATALOG_ID.fullmatch(catalog.id):
         yield Violation(
             "catalog.catalog_id",
-            "must be a lower-case letter, then at most 47 lower-case letters, digits or underscores",
+            "must be a lower-case letter, "
+            "then at most 47 lower-case letters, digits or underscores",
         )
     if len(catalog.display_name.encode()) > 256:
         yield Violation("catalog.display_name", "must be at most 256 bytes")

@@ -80,11 +80,8 @@ def value_fault(value: FieldValue, expected: FieldType) -> str | None:
             return "must be a finite number"
         case str():
             return _text_fault(value, MAX_TEXT_BYTES)
-        case tuple() if len(value) > MAX_LIST_LENGTH:
-            return f"must have at most {MAX_LIST_LENGTH:,} elements, has {len(value):,}"
-        case tuple() if expected is FieldType.STRING_LIST:
-            faults = (_text_fault(str(v), MAX_LIST_TEXT_BYTES) for v in value)
-            return next((f"an element {fault}" for fault in faults if fault), None)
+        case tuple():
+            return _list_fault(value)
         case _:
             return None
 
@@ -118,6 +115,13 @@ def from_micros(micros: int) -> datetime:
     """The moment of that many microseconds since 1970, in UTC."""
     seconds, rest = divmod(micros, 1_000_000)
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
+
+
+def _list_fault(values: tuple[str, ...] | tuple[int, ...]) -> str | None:
+    if len(values) > MAX_LIST_LENGTH:
+        return f"must have at most {MAX_LIST_LENGTH:,} elements, has {len(values):,}"
+    faults = (_text_fault(v, MAX_LIST_TEXT_BYTES) for v in values if isinstance(v, str))
+    return next((f"an element {fault}" for fault in faults if fault), None)
 
 
 def _text_fault(text: str, limit: int) -> str | None:

@@ -69,7 +69,9 @@ class Violation:
 class MilvineError(Exception):
     """An error that a caller is told: what went wrong and the way out."""
 
-    def __init__(self, message: str, reason: Reason, metadata: Mapping[str, str] | None = None):
+    def __init__(
+        self, message: str, reason: Reason, metadata: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.reason = reason
@@ -84,7 +86,7 @@ class InvalidArgument(MilvineError):
         violations: Iterable[Violation],
         reason: Reason = Reason.INVALID_FIELD,
         metadata: Mapping[str, str] | None = None,
-    ):
+    ) -> None:
         self.violations = tuple(violations)
         text = "; ".join(f"{v.field}: {v.description}" for v in self.violations[:3])
         more = len(self.violations) - 3
@@ -99,7 +101,7 @@ class InvalidArgument(MilvineError):
 class InvalidFilter(InvalidArgument):
     """The filter does not parse, names an unknown field or compares wrong types."""
 
-    def __init__(self, description: str, column: int, field: str = "filter"):
+    def __init__(self, description: str, column: int, field: str = "filter") -> None:
         self.column = column
         self.description = description
         super().__init__(
@@ -153,14 +155,14 @@ class Aborted(MilvineError):
 class Cancelled(MilvineError):
     """The work was cancelled by a client."""
 
-    def __init__(self, message: str = "the operation was cancelled"):
+    def __init__(self, message: str = "the operation was cancelled") -> None:
         super().__init__(message, Reason.OPERATION_CANCELLED)
 
 
 class DeadlineExceeded(MilvineError):
     """The work took longer than the call allowed."""
 
-    def __init__(self, message: str = "the work took longer than the call allowed"):
+    def __init__(self, message: str = "the work took longer than the call allowed") -> None:
         super().__init__(message, Reason.DEADLINE_EXCEEDED)
 
 
@@ -171,19 +173,19 @@ class Unavailable(MilvineError):
 class NotSupported(MilvineError):
     """The store at hand can't do what the request asks for."""
 
-    def __init__(self, message: str):
+    def __init__(self, message: str) -> None:
         super().__init__(message, Reason.NOT_SUPPORTED)
 
 
 class LimitReached(MilvineError):
     """A limit of the service is reached."""
 
-    def __init__(self, message: str):
+    def __init__(self, message: str) -> None:
         super().__init__(message, Reason.LIMIT_REACHED)
 
 
 class DataLoss(MilvineError):
     """Something that was stored is missing or damaged."""
 
-    def __init__(self, message: str):
+    def __init__(self, message: str) -> None:
         super().__init__(message, Reason.ARTIFACT_DAMAGED)

@@ -1,0 +1,70 @@
+"""What callers ask of retrieval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from milvine.domain.filter import Scalar
+from milvine.domain.hit import Hit
+
+MAX_PAGE_SIZE = 1_000
+DEFAULT_PAGE_SIZE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class UserSubject:
+    """A user whose history the service recorded."""
+
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class HistorySubject:
+    """A person without an id: the events as a table of INTERACTIONS columns, oldest first."""
+
+    events: pa.Table
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VectorSubject:
+    """A point of the embedding space, (dimension,) float32."""
+
+    vector: np.ndarray
+
+
+Subject: TypeAlias = UserSubject | HistorySubject | VectorSubject
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which hits, how many of them, and what of them to return."""
+
+    page_size: int = DEFAULT_PAGE_SIZE
+    filter: str = ""
+    filter_params: Mapping[str, Scalar | tuple[Scalar, ...]] = field(default_factory=dict)
+    return_fields: tuple[str, ...] = ()
+    """Names of fields; `*` alone for all."""
+    exclude_ids: frozenset[str] = frozenset()
+    include_seen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Items like an item or users like a user, most similar first."""
+
+    hits: tuple[Hit, ...]
+    release_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Stored vectors by id, (dimension,) float32 each; ids without a vector are not there."""
+
+    items: Mapping[str, np.ndarray]
+    users: Mapping[str, np.ndarray]
+    release_id: str
