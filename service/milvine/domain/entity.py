@@ -21,6 +21,14 @@ MAX_LIST_LENGTH = 1_024
 MAX_LIST_TEXT_BYTES = 1_024
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
+_SCALAR_TYPES = {
+    bool: FieldType.BOOL,
+    int: FieldType.INT64,
+    float: FieldType.DOUBLE,
+    str: FieldType.STRING,
+    datetime: FieldType.TIMESTAMP,
+}
+
 
 class Side(StrEnum):
     """The two sides of a catalog, which are stored and indexed alike."""
@@ -88,21 +96,10 @@ def value_fault(value: FieldValue, expected: FieldType) -> str | None:
 
 def type_of(value: FieldValue) -> FieldType:
     """The field type of a value; an empty tuple is a STRING_LIST."""
-    match value:
-        case bool():
-            return FieldType.BOOL
-        case int():
-            return FieldType.INT64
-        case float():
-            return FieldType.DOUBLE
-        case str():
-            return FieldType.STRING
-        case datetime():
-            return FieldType.TIMESTAMP
-        case (int(), *_):
-            return FieldType.INT64_LIST
-        case _:
-            return FieldType.STRING_LIST
+    if isinstance(value, tuple):
+        is_whole = bool(value) and isinstance(value[0], int)
+        return FieldType.INT64_LIST if is_whole else FieldType.STRING_LIST
+    return _SCALAR_TYPES[type(value)]
 
 
 def to_micros(moment: datetime) -> int:

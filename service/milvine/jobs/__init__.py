@@ -1,0 +1,1 @@
+"""Long work: what operations ask for, and the loop that does them."""
