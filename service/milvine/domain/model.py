@@ -86,5 +86,7 @@ class Model:
     train_seconds: float
     epochs: tuple[EpochReport, ...] = ()
     evaluation: Evaluation | None = None
+    event_types: tuple[str, ...] = ()
+    """The event types it learned from; empty for all."""
     display_name: str = ""
     create_time: datetime | None = None

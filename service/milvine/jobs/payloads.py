@@ -5,6 +5,7 @@ Each is a frozen dataclass; `to_json` and `from_json` take it to the row and bac
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -128,5 +129,5 @@ def from_json(kind: type[T], document: Json) -> T:
 
 
 @cache
-def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
     return TypeAdapter(kind)

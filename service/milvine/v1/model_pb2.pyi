@@ -39,6 +39,7 @@ class Model(_message.Message):
     TRAIN_SECONDS_FIELD_NUMBER: _builtins.int
     EPOCHS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EVENT_TYPES_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """The id, given by the service."""
     catalog_id: _builtins.str
@@ -75,6 +76,10 @@ class Model(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was trained."""
 
+    @_builtins.property
+    def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The event types it learned from; empty for all."""
+
     def __init__(
         self,
         *,
@@ -91,10 +96,11 @@ class Model(_message.Message):
         train_seconds: _builtins.float = ...,
         epochs: _abc.Iterable[Global___EpochReport] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        event_types: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "create_time", b"create_time", "evaluation", b"evaluation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "config", b"config", "create_time", b"create_time", "data_fingerprint", b"data_fingerprint", "dimension", b"dimension", "display_name", b"display_name", "epochs", b"epochs", "evaluation", b"evaluation", "interaction_count", b"interaction_count", "item_count", b"item_count", "model_id", b"model_id", "train_seconds", b"train_seconds", "user_count", b"user_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "config", b"config", "create_time", b"create_time", "data_fingerprint", b"data_fingerprint", "dimension", b"dimension", "display_name", b"display_name", "epochs", b"epochs", "evaluation", b"evaluation", "event_types", b"event_types", "interaction_count", b"interaction_count", "item_count", b"item_count", "model_id", b"model_id", "train_seconds", b"train_seconds", "user_count", b"user_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
