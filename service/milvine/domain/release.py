@@ -49,6 +49,10 @@ class Release:
         """The name of the physical collection of that side."""
         return f"{self.catalog_id}_{side}s_{self.id}"
 
+    def neighbour_collection(self, side: Side) -> str:
+        """The name of the collection of that side's directions, for similarity by cosine."""
+        return f"{self.catalog_id}_{side}_neighbours_{self.id}"
+
     def fields(self, side: Side) -> tuple[Field, ...]:
         """The fields that the collection of that side has."""
         return self.item_fields if side is Side.ITEM else self.user_fields

@@ -5,7 +5,6 @@ Each is a frozen dataclass; `to_json` and `from_json` take it to the row and bac
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -118,16 +117,18 @@ class EraseUserResult:
 
 def to_json(payload: object) -> dict[str, Any]:
     """The payload as a JSON object."""
-    dumped: dict[str, Any] = _adapter(type(payload)).dump_python(payload, mode="json")
+    kind: Any = type(payload)
+    dumped: dict[str, Any] = _adapter(kind).dump_python(payload, mode="json")
     return dumped
 
 
 def from_json(kind: type[T], document: Json) -> T:
     """The payload of that kind that `to_json` made the document of; defaults where it is empty."""
-    payload: T = _adapter(kind).validate_python(dict(document))
+    any_kind: Any = kind
+    payload: T = _adapter(any_kind).validate_python(dict(document))
     return payload
 
 
 @cache
-def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
