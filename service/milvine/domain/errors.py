@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
 
 class Reason(StrEnum):
@@ -69,6 +70,9 @@ class Violation:
 class MilvineError(Exception):
     """An error that a caller is told: what went wrong and the way out."""
 
+    code: ClassVar[str] = "INTERNAL"
+    """The name of the canonical status code."""
+
     def __init__(
         self, message: str, reason: Reason, metadata: Mapping[str, str] | None = None
     ) -> None:
@@ -80,6 +84,8 @@ class MilvineError(Exception):
 
 class InvalidArgument(MilvineError):
     """A field of the request breaks its rule."""
+
+    code = "INVALID_ARGUMENT"
 
     def __init__(
         self,
@@ -130,6 +136,8 @@ class InvalidPageToken(InvalidArgument):
 class NotFound(MilvineError):
     """What the request names does not exist."""
 
+    code = "NOT_FOUND"
+
     @classmethod
     def of(cls, resource: str, identifier: str) -> NotFound:
         """The error of a missing catalog, item, user, model, release or operation."""
@@ -143,17 +151,25 @@ class NotFound(MilvineError):
 class AlreadyExists(MilvineError):
     """What the request would create exists."""
 
+    code = "ALREADY_EXISTS"
+
 
 class FailedPrecondition(MilvineError):
     """The state of the service does not allow the request."""
+
+    code = "FAILED_PRECONDITION"
 
 
 class Aborted(MilvineError):
     """Something else is in the way."""
 
+    code = "ABORTED"
+
 
 class Cancelled(MilvineError):
     """The work was cancelled by a client."""
+
+    code = "CANCELLED"
 
     def __init__(self, message: str = "the operation was cancelled") -> None:
         super().__init__(message, Reason.OPERATION_CANCELLED)
@@ -162,6 +178,8 @@ class Cancelled(MilvineError):
 class DeadlineExceeded(MilvineError):
     """The work took longer than the call allowed."""
 
+    code = "DEADLINE_EXCEEDED"
+
     def __init__(self, message: str = "the work took longer than the call allowed") -> None:
         super().__init__(message, Reason.DEADLINE_EXCEEDED)
 
@@ -169,9 +187,13 @@ class DeadlineExceeded(MilvineError):
 class Unavailable(MilvineError):
     """A store does not answer; the call may be tried again."""
 
+    code = "UNAVAILABLE"
+
 
 class NotSupported(MilvineError):
     """The store at hand can't do what the request asks for."""
+
+    code = "UNIMPLEMENTED"
 
     def __init__(self, message: str) -> None:
         super().__init__(message, Reason.NOT_SUPPORTED)
@@ -180,12 +202,16 @@ class NotSupported(MilvineError):
 class LimitReached(MilvineError):
     """A limit of the service is reached."""
 
+    code = "RESOURCE_EXHAUSTED"
+
     def __init__(self, message: str) -> None:
         super().__init__(message, Reason.LIMIT_REACHED)
 
 
 class DataLoss(MilvineError):
     """Something that was stored is missing or damaged."""
+
+    code = "DATA_LOSS"
 
     def __init__(self, message: str) -> None:
         super().__init__(message, Reason.ARTIFACT_DAMAGED)
