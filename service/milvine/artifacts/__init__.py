@@ -1,0 +1,1 @@
+"""Artifacts: where trained models are kept."""

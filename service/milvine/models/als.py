@@ -1,0 +1,185 @@
+"""Implicit alternating least squares.
+
+Hu, Koren and Volinsky 2008, "Collaborative filtering for implicit feedback datasets", in the form
+of Rendle, Krichene, Zhang and Koren 2022, "Revisiting the performance of iALS on item
+recommendation benchmarks", section 3: with confidence c of the observed pairs S, the loss is
+
+    sum over S of c (1 - <w_u, h_i>)^2 + a sum over all pairs of <w_u, h_i>^2
+    + r sum over users of (c_u + a items)^e |w_u|^2 + r sum over items of (c_i + a users)^e |h_i|^2
+
+where a is `unobserved_weight`, r is `regularization`, e is `regularization_exponent` and c_u, c_i
+are the sums of confidences in a row.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from milvine.domain.model import EpochReport, Setting
+from milvine.models import config as settings_of
+from milvine.models import least_squares, ridge
+from milvine.models.base import (
+    ITEM_VECTORS,
+    Dataset,
+    Encoder,
+    Feedback,
+    Fitted,
+    Histories,
+    IsCancelled,
+    OnEpoch,
+    Tensors,
+)
+from milvine.models.config import real, whole
+
+_INITIAL_SCALE = 0.1
+_GRAM = "gram_diagonal"
+
+
+@dataclass(frozen=True, slots=True)
+class AlsConfig:
+    """Settings of implicit alternating least squares."""
+
+    embedding_size: int = whole(64, 1, 2_048)
+    """The dimensions of the embeddings."""
+    epochs: int = whole(15, 1, 1_000)
+    """The passes over the data."""
+    regularization: float = real(0.003, 0)
+    """The strength of the L2 penalty."""
+    regularization_exponent: float = real(1.0, 0, 1)
+    """The power of its frequency by which a row's penalty grows."""
+    unobserved_weight: float = real(0.1, 0, excludes_low=True)
+    """The weight of a pair without interaction, where an interaction weighs 1 and more."""
+    confidence_scale: float = real(0.0, 0)
+    """How much strength raises confidence: 1 + confidence_scale * log(1 + strength)."""
+    seed: int = settings_of.seed()
+    """The seed of everything random."""
+
+
+@dataclass(frozen=True, slots=True)
+class Als:
+    """The family `als`."""
+
+    name: str = "als"
+    learns_from: Feedback = Feedback.IMPLICIT
+
+    def config(self, settings: Mapping[str, Setting]) -> AlsConfig:
+        """The settings with defaults filled in; raises InvalidArgument naming each bad one."""
+        return settings_of.read(AlsConfig, self.name, settings)
+
+    def fit(
+        self,
+        dataset: Dataset,
+        config: AlsConfig,
+        *,
+        device: str,
+        on_epoch: OnEpoch,
+        cancelled: IsCancelled,
+    ) -> Fitted:
+        """Learn item vectors, turned so that their Gram matrix is diagonal."""
+        histories, item_count = dataset.histories, len(dataset.items)
+        by_item, _ = least_squares.transposed(histories, item_count)
+        users = _side(histories, item_count, config, device)
+        items = _side(by_item, len(histories), config, device)
+        user_vectors = torch.zeros(len(histories), config.embedding_size, device=device)
+        item_vectors = _initial(by_item, config).to(device)
+        ones = torch.ones(len(histories.items), device=device)
+        epochs = []
+        for epoch in range(1, config.epochs + 1):
+            start = time.perf_counter()
+            user_vectors = least_squares.improve(
+                users,
+                user_vectors,
+                item_vectors,
+                targets=ones,
+                gram=config.unobserved_weight * item_vectors.mT @ item_vectors,
+                cancelled=cancelled,
+            ).vectors
+            sweep = least_squares.improve(
+                items,
+                item_vectors,
+                user_vectors,
+                targets=ones,
+                gram=config.unobserved_weight * user_vectors.mT @ user_vectors,
+                cancelled=cancelled,
+            )
+            item_vectors = sweep.vectors
+            loss = float(users.weights.sum()) - sweep.explained
+            loss += float((users.penalty * user_vectors.square()).sum())
+            seconds = time.perf_counter() - start
+            epochs.append(EpochReport(epoch, config.epochs, loss / len(ones), seconds))
+            on_epoch(epochs[-1])
+        vectors = _principal(item_vectors)
+        gram = np.square(vectors, dtype=np.float64).sum(axis=0)
+        return Fitted({ITEM_VECTORS: vectors, _GRAM: gram}, tuple(epochs))
+
+    def encoder(self, config: AlsConfig, tensors: Tensors) -> Encoder:
+        """The encoder: the exact solution of a user's least squares."""
+        return _AlsEncoder(
+            config,
+            tensors[ITEM_VECTORS].astype(np.float32, copy=False),
+            tensors[_GRAM].astype(np.float64, copy=False),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _AlsEncoder:
+    config: AlsConfig
+    item_vectors: NDArray[np.float32]
+    gram: NDArray[np.float64]
+
+    @property
+    def dimension(self) -> int:
+        return self.item_vectors.shape[1]
+
+    def encode(self, histories: Histories) -> NDArray[np.float32]:
+        confidences = _confidences(histories, self.config)
+        strength = _penalties(histories, confidences, len(self.item_vectors), self.config)
+        penalty = self.config.unobserved_weight * self.gram + strength[:, None]
+        targets = np.ones(len(confidences))
+        seen = ridge.Observations(histories.offsets, histories.items, confidences, targets)
+        return ridge.solve(self.item_vectors, seen, penalty)
+
+
+def _confidences(histories: Histories, config: AlsConfig) -> NDArray[np.float64]:
+    return 1.0 + config.confidence_scale * np.log1p(histories.strengths.astype(np.float64))
+
+
+def _penalties(
+    rows: Histories, confidences: NDArray[np.float64], column_count: int, config: AlsConfig
+) -> NDArray[np.float64]:
+    """(rows,): the L2 penalty of each row."""
+    totals = np.bincount(rows.users, weights=confidences, minlength=len(rows))
+    frequency = totals + config.unobserved_weight * column_count
+    return config.regularization * frequency**config.regularization_exponent
+
+
+def _side(rows: Histories, column_count: int, config: AlsConfig, device: str) -> least_squares.Side:
+    confidences = _confidences(rows, config)
+    penalty = _penalties(rows, confidences, column_count, config)
+    return least_squares.Side(
+        least_squares.blocks(rows, column_count, config.embedding_size, device),
+        torch.from_numpy(confidences).float().to(device),
+        torch.from_numpy(penalty).float().to(device)[:, None].expand(-1, config.embedding_size),
+    )
+
+
+def _initial(by_item: Histories, config: AlsConfig) -> Tensor:
+    """Small random item vectors; 0 for items without interactions, which they keep."""
+    size = (len(by_item), config.embedding_size)
+    vectors = torch.randn(size, generator=torch.Generator().manual_seed(config.seed))
+    known = torch.from_numpy(by_item.lengths > 0)
+    return vectors * known[:, None] * (_INITIAL_SCALE / config.embedding_size**0.5)
+
+
+def _principal(vectors: Tensor) -> NDArray[np.float32]:
+    """The vectors in the axes of their Gram matrix: all inner products stay, the matrix is diagonal."""
+    exact = vectors.double().cpu()
+    _, axes = torch.linalg.eigh(exact.mT @ exact)
+    return (exact @ axes.flip(1)).float().numpy()

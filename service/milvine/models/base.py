@@ -1,0 +1,129 @@
+"""What every family of models has in common.
+
+A family turns histories into item vectors and an encoder of users; the score of an item for a user
+is the inner product of their vectors, so that one search serves every family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milvine.domain.model import EpochReport, Setting
+from milvine.models.vocabulary import Vocabulary
+
+Tensors: TypeAlias = Mapping[str, NDArray[np.generic]]
+"""Arrays by name."""
+OnEpoch: TypeAlias = Callable[[EpochReport], None]
+IsCancelled: TypeAlias = Callable[[], bool]
+ITEM_VECTORS = "item_vectors"
+
+
+class Feedback(StrEnum):
+    """What a family learns from."""
+
+    IMPLICIT = "IMPLICIT"
+    """The items that users liked, and how much they had to do with them."""
+    EXPLICIT = "EXPLICIT"
+    """The ratings that users gave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Histories:
+    """What users did: a ragged batch, oldest first within a user, in compressed rows."""
+
+    offsets: NDArray[np.int64]
+    """(users + 1,): the events of user u are `offsets[u]` to `offsets[u + 1]`."""
+    items: NDArray[np.int32]
+    """(events,): rows of items."""
+    strengths: NDArray[np.float32]
+    """(events,): the rating, or what weights and values of the events come to."""
+    times: NDArray[np.int64]
+    """(events,): microseconds since 1970."""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(users,): how many events each user has."""
+        return np.diff(self.offsets)
+
+    @property
+    def users(self) -> NDArray[np.int64]:
+        """(events,): the row of the user of each event."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def keep(self, mask: NDArray[np.bool_]) -> Histories:
+        """The same users with the events of a mask (events,) only."""
+        kept = np.concatenate(([0], np.cumsum(mask)))
+        return Histories(
+            kept[self.offsets], self.items[mask], self.strengths[mask], self.times[mask]
+        )
+
+    def take(self, users: NDArray[np.int64]) -> Histories:
+        """The histories of some users, in their order."""
+        lengths = self.lengths[users]
+        offsets = np.concatenate(([0], np.cumsum(lengths)))
+        events = np.arange(offsets[-1]) + np.repeat(self.offsets[users] - offsets[:-1], lengths)
+        return Histories(offsets, self.items[events], self.strengths[events], self.times[events])
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What a family learns from: each pair of user and item once."""
+
+    users: Vocabulary
+    items: Vocabulary
+    histories: Histories
+
+
+class Encoder(Protocol):
+    """How a history becomes a vector; safe to call from several threads."""
+
+    @property
+    def dimension(self) -> int:
+        """The dimensions of its vectors."""
+
+    def encode(self, histories: Histories) -> NDArray[np.float32]:
+        """The vectors (users, dimension); an empty history gives the vector of an unknown user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a fit gives."""
+
+    tensors: Tensors
+    """By name; `item_vectors` is (items, dimension) float32."""
+    epochs: tuple[EpochReport, ...]
+
+
+C = TypeVar("C")
+
+
+class Family(Protocol[C]):
+    """A kind of model."""
+
+    @property
+    def name(self) -> str:
+        """The name in the API."""
+
+    @property
+    def learns_from(self) -> Feedback:
+        """The interactions it can use."""
+
+    def config(self, settings: Mapping[str, Setting]) -> C:
+        """The settings with defaults filled in; raises InvalidArgument naming each bad one."""
+
+    def fit(
+        self, dataset: Dataset, config: C, *, device: str, on_epoch: OnEpoch, cancelled: IsCancelled
+    ) -> Fitted:
+        """Learn from a data set; raises Cancelled within a second of `cancelled`."""
+
+    def encoder(self, config: C, tensors: Tensors) -> Encoder:
+        """The encoder of users that goes with fitted tensors."""

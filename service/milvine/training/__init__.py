@@ -1,0 +1,1 @@
+"""Training: interactions in, a measured model out."""

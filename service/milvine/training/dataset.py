@@ -1,0 +1,74 @@
+"""Data sets: what a family learns from, out of a table of interactions."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from milvine.domain.catalog import Catalog
+from milvine.domain.errors import FailedPrecondition, Reason
+from milvine.models.base import Dataset, Feedback
+from milvine.models.histories import history_of, teaches
+from milvine.models.vocabulary import Vocabulary
+
+_MISSING = {
+    Feedback.IMPLICIT: (
+        "none of its {rows:,} interactions has an event type with a weight over 0 and a value from "
+        "its liked_from; record such interactions, or lower the event type's liked_from"
+    ),
+    Feedback.EXPLICIT: (
+        "none of its {rows:,} interactions is a rating; record interactions of an event type whose "
+        "values mean RATING, or train a family that learns from implicit feedback"
+    ),
+}
+
+
+def build(events: pa.Table, catalog: Catalog, feedback: Feedback) -> Dataset:
+    """The data set of a catalog's interactions.
+
+    Args:
+        events: Columns of `domain.interaction.INTERACTIONS`, in any order of rows.
+        catalog: Declares the event types.
+        feedback: What the family learns from.
+
+    Raises:
+        FailedPrecondition: When nothing teaches such a family.
+    """
+    taught = events.filter(pa.array(teaches(events, catalog, feedback)))
+    if not len(taught):
+        raise _no_data(catalog, feedback, len(events))
+    users, items = Vocabulary.of(taught["user_id"]), Vocabulary.of(taught["item_id"])
+    return Dataset(users, items, history_of(taught, catalog, feedback, items=items, users=users))
+
+
+def popularity(dataset: Dataset) -> NDArray[np.int64]:
+    """(items,): how many users have each item."""
+    return np.bincount(dataset.histories.items, minlength=len(dataset.items))
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """A digest of a data set; the order in which interactions were recorded does not change it."""
+    digest = hashlib.sha256()
+    for vocabulary in (dataset.users, dataset.items):
+        for text in vocabulary.ids.to_pylist():
+            digest.update(text.encode() + b"\0")
+        digest.update(b"\0")
+    histories = dataset.histories
+    for array in (histories.offsets, histories.items, histories.strengths, histories.times):
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _no_data(catalog: Catalog, feedback: Feedback, rows: int) -> FailedPrecondition:
+    if not rows:
+        what = "it has no interactions; record or import some"
+    else:
+        what = _MISSING[feedback].format(rows=rows)
+    return FailedPrecondition(
+        f"the catalog {catalog.id!r} has nothing to learn from: {what}",
+        Reason.NO_TRAINING_DATA,
+        {"catalog_id": catalog.id},
+    )

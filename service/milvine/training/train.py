@@ -1,0 +1,183 @@
+"""Training a model from a table of interactions to a stored artifact."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+import pyarrow as pa
+
+from milvine.artifacts.store import Artifacts
+from milvine.domain.catalog import Catalog
+from milvine.domain.errors import Cancelled
+from milvine.domain.model import (
+    EpochReport,
+    Evaluation,
+    Holdout,
+    HoldoutMethod,
+    Model,
+    ModelConfig,
+)
+from milvine.models import family_of, filled
+from milvine.models.base import ITEM_VECTORS, Dataset, Fitted, IsCancelled
+from milvine.models.serving import POPULARITY
+from milvine.training.dataset import build, fingerprint, popularity
+from milvine.training.evaluation import evaluate, split
+
+
+class Stage(StrEnum):
+    """The steps of a training."""
+
+    READING = "READING"
+    FITTING_HOLDOUT = "FITTING_HOLDOUT"
+    EVALUATING = "EVALUATING"
+    FITTING = "FITTING"
+    SAVING = "SAVING"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingProgress:
+    """How far a training has come."""
+
+    stage: Stage
+    progress: float
+    """The share that is done, 0 to 1."""
+    epochs: tuple[EpochReport, ...] = ()
+    """The reports of the step under way."""
+
+
+def train(  # noqa: PLR0913 - each is one thing that a training needs
+    table: pa.Table,
+    catalog: Catalog,
+    config: ModelConfig,
+    holdout: Holdout,
+    *,
+    model_id: str,
+    display_name: str,
+    artifacts: Artifacts,
+    device: str,
+    report: Callable[[TrainingProgress], None],
+    cancelled: IsCancelled,
+) -> Model:
+    """Train a model, measure it on what is held out, train it again on everything and store it.
+
+    Args:
+        table: Columns of `domain.interaction.INTERACTIONS`.
+        catalog: Declares the event types.
+        config: The family and its settings; what is absent takes its default.
+        holdout: What measures the model; with NONE it is not measured.
+        model_id: The id of the model and its artifact.
+        display_name: A name for people.
+        artifacts: Where the artifact goes.
+        device: The torch device that fits.
+        report: Told of each step and each epoch.
+        cancelled: Asked often enough that a cancel takes effect within a second.
+
+    Raises:
+        InvalidArgument: When a setting is out of its range.
+        FailedPrecondition: When nothing teaches the family, or its loss is no longer finite.
+        Cancelled: When `cancelled` says so; nothing is stored then.
+        Unavailable: When the artifacts can't be written.
+    """
+    config = filled(config)
+    work = _Work(config, holdout, device, report, cancelled)
+    report(TrainingProgress(Stage.READING, 0.0))
+    dataset = build(table, catalog, family_of(config).learns_from)
+    evaluation = None if holdout.method is HoldoutMethod.NONE else work.measure(dataset)
+    start = time.perf_counter()
+    fitted = work.fit(dataset, Stage.FITTING)
+    seconds = time.perf_counter() - start
+    work.step(Stage.SAVING)
+    model = Model(
+        id=model_id,
+        catalog_id=catalog.id,
+        config=config,
+        user_count=len(dataset.users),
+        item_count=len(dataset.items),
+        interaction_count=len(dataset.histories.items),
+        dimension=fitted.tensors[ITEM_VECTORS].shape[1],
+        data_fingerprint=fingerprint(dataset),
+        train_seconds=seconds,
+        epochs=fitted.epochs,
+        evaluation=evaluation,
+        display_name=display_name,
+        create_time=datetime.now(UTC),
+    )
+    tensors = {**fitted.tensors, POPULARITY: popularity(dataset)}
+    artifacts.save(model_id, tensors, dataset.items.ids, _document(model))
+    return model
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The steps of one training."""
+
+    config: ModelConfig
+    holdout: Holdout
+    device: str
+    report: Callable[[TrainingProgress], None]
+    cancelled: IsCancelled
+
+    def measure(self, dataset: Dataset) -> Evaluation | None:
+        """Fit on what is not held out and measure on what is."""
+        part, held_out = split(dataset, self.holdout)
+        fitted = self.fit(part, Stage.FITTING_HOLDOUT)
+        self.step(Stage.EVALUATING)
+        family = family_of(self.config)
+        return evaluate(
+            part,
+            held_out,
+            family.encoder(family.config(self.config.settings), fitted.tensors),
+            fitted.tensors[ITEM_VECTORS],
+            self.holdout,
+            device=self.device,
+            cancelled=self.cancelled,
+        )
+
+    def fit(self, dataset: Dataset, stage: Stage) -> Fitted:
+        """Fit and report each epoch."""
+        self.step(stage)
+        family = family_of(self.config)
+        epochs: list[EpochReport] = []
+
+        def on_epoch(epoch: EpochReport) -> None:
+            epochs.append(epoch)
+            share = epoch.epoch / epoch.epoch_count
+            self.report(TrainingProgress(stage, self._progress(stage, share), tuple(epochs)))
+
+        return family.fit(
+            dataset,
+            family.config(self.config.settings),
+            device=self.device,
+            on_epoch=on_epoch,
+            cancelled=self.cancelled,
+        )
+
+    def step(self, stage: Stage) -> None:
+        """Report that a step begins, unless the training is cancelled."""
+        if self.cancelled():
+            raise Cancelled
+        self.report(TrainingProgress(stage, self._progress(stage, 0.0)))
+
+    def _progress(self, stage: Stage, share: float) -> float:
+        spans = _MEASURED if self.holdout.method is not HoldoutMethod.NONE else _UNMEASURED
+        low, high = spans[stage]
+        return low + share * (high - low)
+
+
+_MEASURED = {
+    Stage.FITTING_HOLDOUT: (0.05, 0.45),
+    Stage.EVALUATING: (0.45, 0.55),
+    Stage.FITTING: (0.55, 0.95),
+    Stage.SAVING: (0.95, 1.0),
+}
+_UNMEASURED = {Stage.FITTING: (0.05, 0.95), Stage.SAVING: (0.95, 1.0)}
+
+
+def _document(model: Model) -> dict[str, object]:
+    document = asdict(model)
+    document["create_time"] = model.create_time and model.create_time.isoformat()
+    return document
