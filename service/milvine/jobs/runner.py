@@ -105,13 +105,7 @@ class Runner:
         while True:
             await asyncio.sleep(min(self._lease_s / 4, 0.5))
             try:
-                cancelled = await asyncio.to_thread(
-                    self._records.operations.heartbeat,
-                    job.operation.id,
-                    self._worker_id,
-                    lease_s=self._lease_s,
-                    progress=_json(job.progress),
-                )
+                cancelled = await asyncio.to_thread(self._renew, job)
             except Unavailable:
                 continue  # the lease may outlast the database's absence
             except Aborted:
@@ -125,17 +119,24 @@ class Runner:
         state, result, failure = _verdict(job, outcome)
         if failure and failure.reason == Reason.INTERNAL_FAULT:
             log.error("operation failed", operation=job.operation.id, exc_info=outcome)
-        with contextlib.suppress(Aborted):  # the lease was lost: the row is another worker's
-            await self._patiently(
-                lambda: self._records.operations.finish(
-                    job.operation.id,
-                    self._worker_id,
-                    state=state,
-                    progress=_json(job.progress),
-                    result=result,
-                    failure=failure,
-                )
+
+        def write() -> None:
+            self._renew(job)
+            self._records.operations.finish(
+                job.operation.id, self._worker_id, state=state, result=result, failure=failure
             )
+
+        with contextlib.suppress(Aborted):  # the lease was lost: the row is another worker's
+            await self._patiently(write)
+
+    def _renew(self, job: Job) -> bool:
+        """Renew the lease, carry the progress to the row, return whether to cancel."""
+        return self._records.operations.heartbeat(
+            job.operation.id,
+            self._worker_id,
+            lease_s=self._lease_s,
+            progress=_json(job.progress),
+        )
 
     async def _patiently(self, write: Callable[[], None]) -> None:
         """Write while the lease lasts, through short absences of the database."""

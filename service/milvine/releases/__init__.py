@@ -1,0 +1,7 @@
+"""Releases: models made ready to serve, checked, activated and kept up to date."""
+
+from milvine.releases.build import Builder, Order, Progress, Stage
+from milvine.releases.follow import Follower
+from milvine.releases.lifecycle import Releases, collections
+
+__all__ = ["Builder", "Follower", "Order", "Progress", "Releases", "Stage", "collections"]

@@ -1,0 +1,135 @@
+"""Carrying changes of items and users into the collections of live releases.
+
+The records are the truth. A release remembers the revision up to which its collections have
+followed them, so a change is carried over late at worst, and never lost: also when it was written
+while the release was being built, or while the vector store was away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from milvine.artifacts import Artifacts
+from milvine.domain.entity import Side
+from milvine.domain.errors import MilvineError
+from milvine.domain.release import Release, ReleaseState
+from milvine.models import ServingModel, load_serving_model
+from milvine.records import Change, Records
+from milvine.releases.rows import project
+from milvine.vectors import Vectors
+from milvine.vectors.layout import Layout, layout
+
+log = structlog.get_logger(__name__)
+
+PAGE = 500
+PAUSE_S = 0.2
+LEASE_S = 10.0
+WRITE_S = 60.0
+
+
+class Follower:
+    """Keeps every live release up with the records; one per deployment at a time, by a lease."""
+
+    def __init__(
+        self, records: Records, vectors: Vectors, artifacts: Artifacts, *, worker_id: str
+    ) -> None:
+        self._records = records
+        self._vectors = vectors
+        self._worker_id = worker_id
+        self._load = lru_cache(maxsize=4)(
+            lambda model_id: load_serving_model(artifacts, records.models.get(model_id))
+        )
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Follow until `stopping` is set."""
+        while not stopping.is_set():
+            try:
+                await self._look()
+            except MilvineError as fault:
+                log.warning("cannot follow changes", reason=str(fault.reason))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), PAUSE_S)
+        with contextlib.suppress(MilvineError):
+            await asyncio.to_thread(self._records.leases.drop, "follow", self._worker_id)
+
+    async def _look(self) -> None:
+        is_ours = await asyncio.to_thread(
+            self._records.leases.hold, "follow", self._worker_id, seconds=LEASE_S
+        )
+        if not is_ours:
+            return
+        for release in await asyncio.to_thread(self._records.releases.live):
+            if release.state is ReleaseState.READY and await self._is_behind(release):
+                served = await asyncio.to_thread(self._load, release.model_id)
+                await carry_changes(self._records, self._vectors, release, served)
+
+    async def _is_behind(self, release: Release) -> bool:
+        revision = await asyncio.to_thread(self._records.catalogs.revision, release.catalog_id)
+        return revision > await asyncio.to_thread(self._records.releases.synced, release.id)
+
+
+async def carry_changes(
+    records: Records, vectors: Vectors, release: Release, served: ServingModel
+) -> None:
+    """Carry what changed since the release's revision into its collections."""
+    since = await asyncio.to_thread(records.releases.synced, release.id)
+    until = await asyncio.to_thread(records.catalogs.revision, release.catalog_id)
+    for side in Side:
+        target = layout(release, side, served.dimension, served.taste_dimension)
+        carrier = _Carrier(vectors, target, served, side)
+        revision, last_id = since, ""
+        while page := await asyncio.to_thread(
+            records.entities.changes,
+            release.catalog_id,
+            side,
+            since=revision,
+            after_id=last_id,
+            limit=PAGE,
+        ):
+            await carrier.carry(page)
+            revision, last_id = page[-1].revision, page[-1].id
+    await asyncio.to_thread(records.releases.set_synced, release.id, until)
+
+
+@dataclass(frozen=True, slots=True)
+class _Carrier:
+    """Carries changes into the collections of one side of a release."""
+
+    vectors: Vectors
+    target: Layout
+    served: ServingModel
+    side: Side
+
+    async def carry(self, page: Sequence[Change]) -> None:
+        gone = [change.id for change in page if change.entity is None]
+        if gone:
+            for spec in self.target.specs:
+                await self.vectors.delete(spec.name, gone, timeout_s=WRITE_S)
+        live = {change.id: change.entity for change in page if change.entity is not None}
+        known = await self._known_vectors(list(live))
+        if not known:
+            return
+        names = frozenset(field.name for field in self.target.scores.fields)
+        ids = list(known)
+        fields = [project(live[i].fields, names) for i in ids]
+        for spec, values in self.target.split(np.stack(list(known.values()))):
+            await self.vectors.write(spec, ids, values, fields, fresh=False, timeout_s=WRITE_S)
+
+    async def _known_vectors(self, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """The vectors by id: an item's is the model's, a user's the one that the release has."""
+        if self.side is Side.ITEM:
+            rows = self.served.items.rows(ids)
+            vectors = self.served.item_vectors
+            return {i: vectors[row] for i, row in zip(ids, rows, strict=True) if row >= 0}
+        found = await self.vectors.fetch(
+            self.target.scores, ids, with_vector=True, timeout_s=WRITE_S
+        )
+        return {row.id: row.vector for row in found if row.vector is not None}

@@ -1,0 +1,6 @@
+"""Retrieval: from a subject to a ranked list, by searches in the active release."""
+
+from milvine.retrieval.active import Active, ActiveReleases
+from milvine.retrieval.retriever import Retriever
+
+__all__ = ["Active", "ActiveReleases", "Retriever"]

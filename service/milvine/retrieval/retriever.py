@@ -1,0 +1,120 @@
+"""The answers of retrieval: recommendations, neighbours and stored embeddings.
+
+A request resolves the active release once, places its subjects (one read of histories, one call of
+the encoder), searches with the filter and drops what is seen or excluded. Where an index comes
+short, the matching rows are scored exactly, so that a short answer means that no more match.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from milvine.domain.entity import Side
+from milvine.domain.errors import NotFound
+from milvine.domain.hit import Hit, Recommendation, Source
+from milvine.domain.query import Embeddings, Neighbours, Selection, Subject
+from milvine.records import Records
+from milvine.retrieval.active import Active, ActiveReleases
+from milvine.retrieval.people import Person, find_people
+from milvine.retrieval.plan import Plan, plan
+from milvine.retrieval.search import Search
+from milvine.vectors import CollectionSpec, Vectors
+
+
+class Retriever:
+    """Finds items for subjects, and neighbours of items and users."""
+
+    def __init__(self, records: Records, vectors: Vectors, releases: ActiveReleases) -> None:
+        self._records = records
+        self._vectors = vectors
+        self._releases = releases
+
+    async def recommend(
+        self,
+        catalog_id: str,
+        subjects: Sequence[Subject],
+        selection: Selection,
+        *,
+        timeout_s: float,
+    ) -> list[Recommendation]:
+        """Recommend items to each subject, by one release.
+
+        Raises:
+            NotFound: There is no such catalog.
+            FailedPrecondition: It has no active release.
+            InvalidArgument: The filter, a field to return or a vector breaks its rule.
+        """
+        active = await self._releases.get(catalog_id)
+        made = plan(selection, active.release.item_fields, self._vectors.dialect)
+        people = await asyncio.to_thread(find_people, self._records, active, subjects)
+        search = Search(self._vectors, active, made, timeout_s=timeout_s)
+        excluded = [_excluded(person, selection) for person in people]
+        known = [i for i, person in enumerate(people) if person.vector is not None]
+        vectors = [people[i].vector for i in known]
+        found = await search.best(np.stack(vectors), [excluded[i] for i in known]) if known else []
+        personal = dict(zip(known, found, strict=True))
+        return [
+            _answer(active, made, personal[i], Source.PERSONAL)
+            if i in personal
+            else _answer(active, made, await search.popular(excluded[i]), Source.POPULAR)
+            for i in range(len(people))
+        ]
+
+    async def similar(
+        self, side: Side, catalog_id: str, entity_id: str, selection: Selection, *, timeout_s: float
+    ) -> Neighbours:
+        """Find the items or users whose tastes point most nearly the same way, by cosine.
+
+        Raises:
+            NotFound: There is no such catalog, or the release has no vector of the entity.
+            FailedPrecondition: The catalog has no active release.
+            InvalidArgument: The filter or a field to return breaks its rule.
+        """
+        active = await self._releases.get(catalog_id)
+        made = plan(selection, active.release.fields(side), self._vectors.dialect)
+        spec = active.layout(side).neighbours
+        rows = await self._vectors.fetch(spec, [entity_id], with_vector=True, timeout_s=timeout_s)
+        if not rows or rows[0].vector is None:
+            raise NotFound.of(str(side), entity_id)
+        search = Search(self._vectors, active, made, timeout_s=timeout_s)
+        hits = await search.nearest(side, rows[0].vector, frozenset({entity_id}))
+        return Neighbours(tuple(hits), active.release.id)
+
+    async def embeddings(
+        self,
+        catalog_id: str,
+        item_ids: Sequence[str],
+        user_ids: Sequence[str],
+        *,
+        timeout_s: float,
+    ) -> Embeddings:
+        """Get stored vectors; those that the release does not have are left out."""
+        active = await self._releases.get(catalog_id)
+        items, users = await asyncio.gather(
+            self._stored(active.layout(Side.ITEM).scores, item_ids, timeout_s),
+            self._stored(active.layout(Side.USER).scores, user_ids, timeout_s),
+        )
+        return Embeddings(items, users, active.release.id)
+
+    async def _stored(
+        self, spec: CollectionSpec, ids: Sequence[str], timeout_s: float
+    ) -> Mapping[str, np.ndarray]:
+        if not ids:
+            return {}
+        rows = await self._vectors.fetch(spec, ids, with_vector=True, timeout_s=timeout_s)
+        return {row.id: row.vector for row in rows if row.vector is not None}
+
+
+def _excluded(person: Person, selection: Selection) -> frozenset[str]:
+    if selection.include_seen:
+        return selection.exclude_ids
+    return selection.exclude_ids | person.seen
+
+
+def _answer(active: Active, made: Plan, hits: Sequence[Hit], source: Source) -> Recommendation:
+    return Recommendation(
+        tuple(hits), active.release.id, source, is_short=len(hits) < made.page_size
+    )

@@ -1,0 +1,184 @@
+"""Searches of one request: by the index, exactly where it comes short, and by popularity."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milvine.domain.entity import Side
+from milvine.domain.hit import Hit
+from milvine.retrieval.active import Active
+from milvine.retrieval.plan import Plan
+from milvine.vectors import CollectionSpec, Vectors
+
+MAX_LIMIT = 16_384
+"""The most hits that a Milvus returns to a query."""
+FIELDS_WITH_SEARCH = 128
+"""Up to so many hits, their fields travel with the search; else they are fetched for the best."""
+EVERYTHING = 2**31 - 1
+POPULAR_STEP = 4
+"""By how much the look at the most popular items widens each time."""
+
+
+class Search:
+    """The searches of one request in one release."""
+
+    def __init__(self, vectors: Vectors, active: Active, plan: Plan, *, timeout_s: float) -> None:
+        self._vectors = vectors
+        self._active = active
+        self._plan = plan
+        self._timeout_s = timeout_s
+        self._items = active.layout(Side.ITEM).scores
+        self._matching: asyncio.Task[list[str]] | None = None
+
+    async def best(
+        self, queries: NDArray[np.float32], excluded: Sequence[frozenset[str]]
+    ) -> list[list[Hit]]:
+        """The best items for each query, without its excluded ones.
+
+        Args:
+            queries: (queries, dimension).
+            excluded: For each query, the ids that must not be among its hits.
+        """
+        # Queries that need about as many candidates share a search.
+        groups: defaultdict[int, list[int]] = defaultdict(list)
+        for i, ids in enumerate(excluded):
+            groups[_limit(self._plan.page_size + len(ids))].append(i)
+        found: list[list[Hit]] = [[] for _ in excluded]
+        await asyncio.gather(
+            *(
+                self._search_group(limit, members, queries, excluded, found)
+                for limit, members in groups.items()
+            )
+        )
+        return await self._with_fields(self._items, found)
+
+    async def popular(self, excluded: frozenset[str]) -> list[Hit]:
+        """The items that most users had, without excluded ones; the score is their number."""
+        order = self._active.served.by_popularity
+        hits: list[Hit] = []
+        start, width = 0, 4 * self._plan.page_size
+        while start < len(order) and len(hits) < self._plan.page_size:
+            rows = order[start : start + width]
+            ids = self._active.served.items.take(rows)
+            among = await self._vectors.match(
+                self._items,
+                expression=self._plan.expression,
+                among=ids,
+                limit=len(ids),
+                timeout_s=self._timeout_s,
+            )
+            allowed = frozenset(among) - excluded
+            counts = self._active.served.popularity[rows]
+            hits += [Hit(i, float(n)) for i, n in zip(ids, counts, strict=True) if i in allowed]
+            start, width = start + width, min(width * POPULAR_STEP, MAX_LIMIT // 4)
+        (best,) = await self._with_fields(self._items, [hits[: self._plan.page_size]])
+        return best
+
+    async def nearest(
+        self, side: Side, query: NDArray[np.float32], excluded: frozenset[str]
+    ) -> list[Hit]:
+        """The rows of a side whose directions are nearest to a query, (taste dimension,)."""
+        spec = self._active.layout(side).neighbours
+        limit = _limit(self._plan.page_size + len(excluded))
+        (candidates,) = await self._search(spec, query[np.newaxis], limit)
+        hits = self._cut(candidates, excluded)
+        if self._may_have_missed(spec, hits, candidates, limit):
+            hits = await self._nearest_exactly(spec, query, excluded)
+        (best,) = await self._with_fields(spec, [hits])
+        return best
+
+    async def _search_group(
+        self,
+        limit: int,
+        members: list[int],
+        queries: NDArray[np.float32],
+        excluded: Sequence[frozenset[str]],
+        found: list[list[Hit]],
+    ) -> None:
+        candidates = await self._search(self._items, queries[members], limit)
+        for i, hits in zip(members, candidates, strict=True):
+            found[i] = self._cut(hits, excluded[i])
+            if self._may_have_missed(self._items, found[i], hits, limit):
+                found[i] = await self._best_exactly(queries[i], excluded[i])
+
+    async def _search(
+        self, spec: CollectionSpec, queries: NDArray[np.float32], limit: int
+    ) -> list[list[Hit]]:
+        return await self._vectors.search(
+            spec,
+            queries,
+            limit=limit,
+            expression=self._plan.expression,
+            fields=self._plan.fields if limit <= FIELDS_WITH_SEARCH else (),
+            timeout_s=self._timeout_s,
+        )
+
+    def _cut(self, hits: Sequence[Hit], excluded: frozenset[str]) -> list[Hit]:
+        kept = (hit for hit in hits if hit.id not in excluded)
+        return [hit for hit, _ in zip(kept, range(self._plan.page_size), strict=False)]
+
+    def _may_have_missed(
+        self, spec: CollectionSpec, hits: Sequence[Hit], candidates: Sequence[Hit], limit: int
+    ) -> bool:
+        """Whether a short list may be the index's fault: a scan that ran dry has seen all."""
+        is_short = len(hits) < self._plan.page_size
+        ran_dry = self._vectors.is_exact(spec) and len(candidates) < limit
+        return is_short and not ran_dry
+
+    async def _best_exactly(
+        self, query: NDArray[np.float32], excluded: frozenset[str]
+    ) -> list[Hit]:
+        ids = [i for i in await self._match_once() if i not in excluded]
+        rows = self._active.served.items.rows(ids)
+        return _top(ids, self._active.served.item_vectors[rows] @ query, self._plan.page_size)
+
+    async def _nearest_exactly(
+        self, spec: CollectionSpec, query: NDArray[np.float32], excluded: frozenset[str]
+    ) -> list[Hit]:
+        ids = [i for i in await self._match_all(spec) if i not in excluded]
+        rows = await self._vectors.fetch(spec, ids, with_vector=True, timeout_s=self._timeout_s)
+        scored = [(row.id, row.vector @ query) for row in rows if row.vector is not None]
+        found = [i for i, _ in scored]
+        return _top(found, np.array([score for _, score in scored]), self._plan.page_size)
+
+    async def _match_once(self) -> list[str]:
+        """The items that match the filter, looked up once for all subjects of the request."""
+        if self._matching is None:
+            self._matching = asyncio.create_task(self._match_all(self._items))
+        return await self._matching
+
+    async def _match_all(self, spec: CollectionSpec) -> list[str]:
+        return await self._vectors.match(
+            spec, expression=self._plan.expression, limit=EVERYTHING, timeout_s=self._timeout_s
+        )
+
+    async def _with_fields(
+        self, spec: CollectionSpec, lists: Sequence[list[Hit]]
+    ) -> list[list[Hit]]:
+        """The lists with the fields that were asked for, fetched where no search brought them."""
+        missing = {hit.id for hits in lists for hit in hits if not hit.fields}
+        if not self._plan.fields or not missing:
+            return list(lists)
+        rows = await self._vectors.fetch(
+            spec, sorted(missing), fields=self._plan.fields, timeout_s=self._timeout_s
+        )
+        fields = {row.id: row.fields for row in rows}
+        return [
+            [replace(hit, fields=fields.get(hit.id, hit.fields)) for hit in hits] for hits in lists
+        ]
+
+
+def _limit(needed: int) -> int:
+    """The next power of two, from 16: requests of like size share a search."""
+    return min(MAX_LIMIT, max(16, 1 << (needed - 1).bit_length()))
+
+
+def _top(ids: Sequence[str], scores: NDArray[np.float32], count: int) -> list[Hit]:
+    order = np.argsort(-scores, kind="stable")[:count]
+    return [Hit(ids[i], float(scores[i])) for i in order]
