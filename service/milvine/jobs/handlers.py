@@ -28,7 +28,7 @@ from milvine.jobs.payloads import (
 from milvine.jobs.runner import Handler, Job
 from milvine.records import Records
 from milvine.releases import Builder, Order, Progress, collections
-from milvine.training import TrainingProgress, train
+from milvine.training.train import TrainingProgress, train
 from milvine.vectors import Vectors
 
 DELETE_S = 30.0

@@ -53,6 +53,20 @@ class ServingModel:
     feedback: Feedback
     catalog: Catalog
     """Declares the event types that histories are read by."""
+    bias_dimensions: int
+    """How many of the last dimensions are biases, which say nothing of taste."""
+    by_popularity: NDArray[np.int64]
+    """(items,): the rows of the items, the most popular first."""
+
+    @property
+    def dimension(self) -> int:
+        """The dimensions of the vectors."""
+        return self.encoder.dimension
+
+    @property
+    def taste_dimension(self) -> int:
+        """The first dimensions of the vectors, whose direction is the taste."""
+        return self.dimension - self.bias_dimensions
 
     def encode(
         self, events: pa.Table, user_ids: Sequence[str] | None = None
@@ -74,12 +88,15 @@ def load_serving_model(artifacts: ModelStore, model: Model, catalog: Catalog) ->
     """Load a model to serve; raises DataLoss where its artifact is missing or damaged."""
     stored = artifacts.load(model.id)
     family = family_of(model.config)
+    popularity = stored.tensors[POPULARITY].astype(np.int64, copy=False)
     return ServingModel(
         model=model,
         items=Vocabulary(stored.item_ids),
         item_vectors=stored.tensors[ITEM_VECTORS].astype(np.float32, copy=False),
-        popularity=stored.tensors[POPULARITY].astype(np.int64, copy=False),
+        popularity=popularity,
         encoder=family.encoder(family.config(model.config.settings), stored.tensors),
         feedback=family.learns_from,
         catalog=catalog,
+        bias_dimensions=family.bias_dimensions,
+        by_popularity=np.argsort(-popularity, kind="stable"),
     )

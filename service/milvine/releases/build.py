@@ -14,7 +14,7 @@ from milvine.artifacts import Artifacts
 from milvine.domain.entity import Side
 from milvine.domain.errors import FailedPrecondition, NotFound, Reason
 from milvine.domain.release import Gate, Release, ReleaseState
-from milvine.models import ServingModel, load_serving_model
+from milvine.models.serving import ServingModel, load_serving_model
 from milvine.records import Records
 from milvine.releases.follow import carry_changes
 from milvine.releases.gate import SAMPLE, measure_recall
@@ -181,7 +181,7 @@ class Builder:
         """Read what the collections will hold; blocks."""
         model = self._records.models.get(release.model_id)
         catalog = self._records.catalogs.get(release.catalog_id)
-        served = load_serving_model(self._artifacts, model)
+        served = load_serving_model(self._artifacts, model, catalog)
         metadata = {side: read_metadata(self._records, release, side) for side in Side}
         events = self._records.interactions.scan(catalog.id, event_types=model.event_types or None)
         return Source(

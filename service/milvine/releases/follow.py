@@ -21,7 +21,7 @@ from milvine.artifacts import Artifacts
 from milvine.domain.entity import Side
 from milvine.domain.errors import MilvineError
 from milvine.domain.release import Release, ReleaseState
-from milvine.models import ServingModel, load_serving_model
+from milvine.models.serving import ServingModel, load_serving_model
 from milvine.records import Change, Records
 from milvine.releases.rows import project
 from milvine.vectors import Vectors
@@ -44,9 +44,8 @@ class Follower:
         self._records = records
         self._vectors = vectors
         self._worker_id = worker_id
-        self._load = lru_cache(maxsize=4)(
-            lambda model_id: load_serving_model(artifacts, records.models.get(model_id))
-        )
+        self._artifacts = artifacts
+        self._load = lru_cache(maxsize=4)(self._load_model)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Follow until `stopping` is set."""
@@ -70,6 +69,11 @@ class Follower:
             if release.state is ReleaseState.READY and await self._is_behind(release):
                 served = await asyncio.to_thread(self._load, release.model_id)
                 await carry_changes(self._records, self._vectors, release, served)
+
+    def _load_model(self, model_id: str) -> ServingModel:
+        model = self._records.models.get(model_id)
+        catalog = self._records.catalogs.get(model.catalog_id)
+        return load_serving_model(self._artifacts, model, catalog)
 
     async def _is_behind(self, release: Release) -> bool:
         revision = await asyncio.to_thread(self._records.catalogs.revision, release.catalog_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +13,13 @@ from numpy.typing import NDArray
 from milvine.domain.catalog import Catalog
 from milvine.domain.entity import FieldValue, Side
 from milvine.domain.release import Release
-from milvine.models import Histories, ServingModel, Vocabulary, history_of
+from milvine.models.base import Histories
+from milvine.models.histories import history_of
+from milvine.models.serving import ServingModel
+from milvine.models.vocabulary import Vocabulary
 from milvine.records import Records
 
-Fields = Mapping[str, FieldValue]
+Fields: TypeAlias = Mapping[str, FieldValue]
 
 
 @dataclass(frozen=True, slots=True)

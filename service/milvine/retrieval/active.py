@@ -11,7 +11,7 @@ from milvine.domain.catalog import Catalog
 from milvine.domain.entity import Side
 from milvine.domain.errors import FailedPrecondition, Reason
 from milvine.domain.release import Release
-from milvine.models import ServingModel, load_serving_model
+from milvine.models.serving import ServingModel, load_serving_model
 from milvine.records import Records
 from milvine.vectors.layout import Layout, layout
 
@@ -94,7 +94,7 @@ class ActiveReleases:
             return Active(catalog, known.release, known.served, known.event_types)
         release = self._records.releases.get(catalog.active_release_id)
         model = self._records.models.get(release.model_id)
-        served = load_serving_model(self._artifacts, model)
+        served = load_serving_model(self._artifacts, model, catalog)
         return Active(catalog, release, served, model.event_types)
 
 

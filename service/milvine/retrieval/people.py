@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from milvine.domain.errors import InvalidArgument
 from milvine.domain.query import HistorySubject, Subject, UserSubject, VectorSubject
-from milvine.models import Histories, Vocabulary, history_of
+from milvine.models.base import Histories
+from milvine.models.histories import history_of
+from milvine.models.vocabulary import Vocabulary
 from milvine.records import Records
 from milvine.retrieval.active import Active
 

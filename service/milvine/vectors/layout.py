@@ -13,7 +13,7 @@ import numpy as np
 
 from milvine.domain.entity import Side
 from milvine.domain.release import Release
-from milvine.vectors.store import CollectionSpec
+from milvine.vectors.spec import CollectionSpec
 
 
 @dataclass(frozen=True, slots=True)
