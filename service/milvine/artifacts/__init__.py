@@ -1,1 +1,5 @@
 """Artifacts: where trained models are kept."""
+
+from milvine.artifacts.store import Artifact, Artifacts
+
+__all__ = ["Artifact", "Artifacts"]

@@ -1,31 +1,24 @@
 """The families of models: each learns item vectors and an encoder of users."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
-from types import MappingProxyType
-from typing import Any
+from milvine.models.base import Dataset, Encoder, Family, Feedback, Fitted, Histories
+from milvine.models.families import families, family_of, filled
+from milvine.models.histories import history_of, teaches
+from milvine.models.serving import ServingModel, load_serving_model
+from milvine.models.vocabulary import Vocabulary
 
-from milvine.domain.errors import InvalidArgument
-from milvine.domain.model import ModelConfig
-from milvine.models.als import Als
-from milvine.models.base import Family
-
-# Each family has a config type of its own, which only the family itself looks into.
-families: Mapping[str, Family[Any]] = MappingProxyType({f.name: f for f in (Als(),)})
-"""The families by name."""
-
-
-def family_of(config: ModelConfig) -> Family[Any]:
-    """The family that a config names; raises InvalidArgument where there is none."""
-    if config.family not in families:
-        known = ", ".join(families)
-        raise InvalidArgument.at("config.family", f"must be one of {known}, is {config.family!r}")
-    return families[config.family]
-
-
-def filled(config: ModelConfig) -> ModelConfig:
-    """The config with defaults filled in; raises InvalidArgument naming each bad setting."""
-    return ModelConfig(config.family, asdict(family_of(config).config(config.settings)))
-
-
-__all__ = ["families", "family_of", "filled"]
+__all__ = [
+    "Dataset",
+    "Encoder",
+    "Family",
+    "Feedback",
+    "Fitted",
+    "Histories",
+    "ServingModel",
+    "Vocabulary",
+    "families",
+    "family_of",
+    "filled",
+    "history_of",
+    "load_serving_model",
+    "teaches",
+]

@@ -137,7 +137,11 @@ class _AlsEncoder:
 
     @property
     def dimension(self) -> int:
-        return self.item_vectors.shape[1]
+        return len(self.gram)
+
+    @property
+    def taste_dimension(self) -> int:
+        return len(self.gram)
 
     def encode(self, histories: Histories) -> NDArray[np.float32]:
         confidences = _confidences(histories, self.config)

@@ -90,6 +90,10 @@ class Encoder(Protocol):
     def dimension(self) -> int:
         """The dimensions of its vectors."""
 
+    @property
+    def taste_dimension(self) -> int:
+        """The leading dimensions, which hold the taste; biases follow them."""
+
     def encode(self, histories: Histories) -> NDArray[np.float32]:
         """The vectors (users, dimension); an empty history gives the vector of an unknown user."""
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+_Array: TypeAlias = NDArray[np.float64]
 _CHUNK_NUMBERS = 2**22
 """How many numbers one batch of padded features may hold: 32 MB."""
 _SMALLEST_PENALTY = 1e-6
@@ -45,53 +45,62 @@ def solve(
     dimension = features.shape[1]
     lengths = np.diff(seen.offsets)
     solutions = np.zeros((len(lengths), dimension), np.float32)
-    table = torch.from_numpy(np.require(features, requirements="W"))
     for users in _batches(lengths, dimension):
-        x, weights, targets = _padded(table, seen, users, int(lengths[users[-1]]))
-        diagonal = torch.from_numpy(penalty[users]).clamp_min(_SMALLEST_PENALTY)
+        x, weights, targets = _padded(features, seen, users, int(lengths[users[-1]]))
+        diagonal = np.maximum(penalty[users], _SMALLEST_PENALTY)
         form = _dual if x.shape[1] < dimension else _primal
-        solutions[users] = form(x, weights, targets, diagonal).numpy()
+        solutions[users] = form(x, weights, targets, diagonal)
     return solutions
 
 
 def _batches(lengths: NDArray[np.int64], dimension: int) -> Iterator[NDArray[np.int64]]:
     """Users with events in batches, shortest first, whose padded features fit the bound."""
     order = np.argsort(lengths, kind="stable")
-    start = int(np.searchsorted(lengths[order], 0, side="right"))
+    ordered = lengths[order]
+    start = int(np.searchsorted(ordered, 0, side="right"))
     while start < len(order):
-        # Padding at most doubles the work.
-        longest = 2 * int(lengths[order[start]])
-        alike = int(np.searchsorted(lengths[order], longest, side="right"))
+        # Padding lengthens a history by half at most.
+        longest = int(ordered[start]) * 3 // 2
+        alike = int(np.searchsorted(ordered, longest, side="right"))
         stop = min(alike, start + max(1, _CHUNK_NUMBERS // (longest * dimension)))
         yield order[start:stop]
         start = stop
 
 
 def _padded(
-    table: Tensor, seen: Observations, users: NDArray[np.int64], width: int
-) -> tuple[Tensor, Tensor, Tensor]:
+    features: NDArray[np.float32], seen: Observations, users: NDArray[np.int64], width: int
+) -> tuple[_Array, _Array, _Array]:
     """Features (b, n, d), weights (b, n) and targets (b, n); padding is 0 with weight 1."""
     places = seen.offsets[users, None] + np.arange(width)
-    padding = torch.from_numpy(places >= seen.offsets[users + 1, None])
+    padding = places >= seen.offsets[users + 1, None]
     places = np.minimum(places, len(seen.items) - 1)
-    x = table[torch.from_numpy(seen.items[places]).long()].double()
-    x.masked_fill_(padding[:, :, None], 0.0)
-    weights = torch.from_numpy(seen.weights[places]).masked_fill_(padding, 1.0)
-    targets = torch.from_numpy(seen.targets[places]).masked_fill_(padding, 0.0)
+    x = features[seen.items[places]].astype(np.float64)
+    x[padding] = 0.0
+    weights = np.where(padding, 1.0, seen.weights[places])
+    targets = np.where(padding, 0.0, seen.targets[places])
     return x, weights, targets
 
 
-def _dual(x: Tensor, weights: Tensor, targets: Tensor, diagonal: Tensor) -> Tensor:
+def _dual(x: _Array, weights: _Array, targets: _Array, diagonal: _Array) -> _Array:
     scaled = x / diagonal[:, None, :]
-    kernel = scaled @ x.mT + torch.diag_embed(1.0 / weights)
-    return (_positive_solve(kernel, targets)[:, None, :] @ scaled)[:, 0]
+    kernel = scaled @ x.transpose(0, 2, 1)
+    _diagonal(kernel)[:] += 1.0 / weights
+    return _times(np.linalg.solve(kernel, targets[:, :, None])[:, :, 0], scaled)
 
 
-def _primal(x: Tensor, weights: Tensor, targets: Tensor, diagonal: Tensor) -> Tensor:
+def _primal(x: _Array, weights: _Array, targets: _Array, diagonal: _Array) -> _Array:
     weighted = x * weights[:, :, None]
-    normal = weighted.mT @ x + torch.diag_embed(diagonal)
-    return _positive_solve(normal, (targets[:, None, :] @ weighted)[:, 0])
+    normal = weighted.transpose(0, 2, 1) @ x
+    _diagonal(normal)[:] += diagonal
+    return np.linalg.solve(normal, _times(targets, weighted)[:, :, None])[:, :, 0]
 
 
-def _positive_solve(matrices: Tensor, right: Tensor) -> Tensor:
-    return torch.cholesky_solve(right[:, :, None], torch.linalg.cholesky(matrices))[:, :, 0]
+def _diagonal(matrices: _Array) -> _Array:
+    """A writable view (b, n) of the diagonals of matrices (b, n, n)."""
+    size = matrices.shape[1]
+    return matrices.reshape(len(matrices), -1)[:, :: size + 1]
+
+
+def _times(rows: _Array, matrices: _Array) -> _Array:
+    """The product of each row (b, n) with its matrix (b, n, d)."""
+    return (rows[:, None, :] @ matrices)[:, 0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,11 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from milvine.domain.catalog import Catalog
 from milvine.domain.model import Model
-from milvine.models import family_of
+from milvine.models.families import family_of
 from milvine.models.base import ITEM_VECTORS, Encoder, Feedback, Tensors
-from milvine.models.histories import history_of
 from milvine.models.vocabulary import Vocabulary
 
 POPULARITY = "item_popularity"
@@ -39,7 +36,7 @@ class ModelStore(Protocol):
         """The artifact of a model."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ServingModel:
     """A model that encodes users; safe to use from several threads."""
 
@@ -49,14 +46,11 @@ class ServingModel:
     """(items, dimension)"""
     popularity: NDArray[np.int64]
     """(items,): how many users of the training data have each item."""
+    by_popularity: NDArray[np.int64]
+    """(items,): the rows of items, most popular first."""
     encoder: Encoder
     feedback: Feedback
-    catalog: Catalog
-    """Declares the event types that histories are read by."""
-    bias_dimensions: int
-    """How many of the last dimensions are biases, which say nothing of taste."""
-    by_popularity: NDArray[np.int64]
-    """(items,): the rows of the items, the most popular first."""
+    """What histories are made of for the encoder."""
 
     @property
     def dimension(self) -> int:
@@ -65,38 +59,26 @@ class ServingModel:
 
     @property
     def taste_dimension(self) -> int:
-        """The first dimensions of the vectors, whose direction is the taste."""
-        return self.dimension - self.bias_dimensions
-
-    def encode(
-        self, events: pa.Table, user_ids: Sequence[str] | None = None
-    ) -> NDArray[np.float32]:
-        """The vectors (users, dimension) of users with these interactions, in the order of ids.
-
-        Args:
-            events: Columns of `domain.interaction.INTERACTIONS`, in any order of rows; `user_id`
-                and `event_id` may be absent where `user_ids` is.
-            user_ids: Distinct ids; None: all events are of one user, who may have no id.
-        """
-        users = None if user_ids is None else Vocabulary(user_ids)
-        return self.encoder.encode(
-            history_of(events, self.catalog, self.feedback, items=self.items, users=users)
-        )
+        """The leading dimensions, which hold the taste; biases follow them."""
+        return self.encoder.taste_dimension
 
 
-def load_serving_model(artifacts: ModelStore, model: Model, catalog: Catalog) -> ServingModel:
-    """Load a model to serve; raises DataLoss where its artifact is missing or damaged."""
+def load_serving_model(artifacts: ModelStore, model: Model) -> ServingModel:
+    """Load a model to serve.
+
+    Raises:
+        DataLoss: When its artifact is missing or damaged.
+        Unavailable: When the artifacts do not answer.
+    """
     stored = artifacts.load(model.id)
     family = family_of(model.config)
-    popularity = stored.tensors[POPULARITY].astype(np.int64, copy=False)
+    counts = stored.tensors[POPULARITY].astype(np.int64, copy=False)
     return ServingModel(
         model=model,
         items=Vocabulary(stored.item_ids),
         item_vectors=stored.tensors[ITEM_VECTORS].astype(np.float32, copy=False),
-        popularity=popularity,
+        popularity=counts,
+        by_popularity=np.argsort(-counts, kind="stable"),
         encoder=family.encoder(family.config(model.config.settings), stored.tensors),
         feedback=family.learns_from,
-        catalog=catalog,
-        bias_dimensions=family.bias_dimensions,
-        by_popularity=np.argsort(-popularity, kind="stable"),
     )

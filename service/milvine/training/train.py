@@ -21,7 +21,7 @@ from milvine.domain.model import (
     Model,
     ModelConfig,
 )
-from milvine.models import family_of, filled
+from milvine.models.families import family_of, filled
 from milvine.models.base import ITEM_VECTORS, Dataset, Fitted, IsCancelled
 from milvine.models.serving import POPULARITY
 from milvine.training.dataset import build, fingerprint, popularity
