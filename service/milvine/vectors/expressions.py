@@ -1,0 +1,32 @@
+"""The few expressions that this package makes itself; filters come compiled from callers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+ANY = 'id > ""'
+"""What every row matches: no id is empty."""
+
+_ESCAPES = {
+    ord("\\"): "\\\\",
+    ord('"'): '\\"',
+    ord("\n"): "\\n",
+    ord("\r"): "\\r",
+    ord("\t"): "\\t",
+}
+
+
+def quote(text: str) -> str:
+    """A string literal of Milvus's expressions."""
+    return f'"{text.translate(_ESCAPES)}"'
+
+
+def id_in(ids: Iterable[str]) -> str:
+    """What rows of these ids match."""
+    return f"id in [{', '.join(map(quote, ids))}]"
+
+
+def after(expression: str, last_id: str) -> str:
+    """What rows that match and whose id follows another match; an empty expression is any row."""
+    beyond = f"id > {quote(last_id)}"
+    return f"({expression}) and {beyond}" if expression else beyond

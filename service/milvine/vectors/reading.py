@@ -1,0 +1,138 @@
+"""Rows out: by nearness, by filter, by id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+from pymilvus.grpc_gen import common_pb2 as common
+from pymilvus.grpc_gen import milvus_pb2 as pb
+
+from milvine.domain.catalog import Field
+from milvine.domain.entity import FieldValue
+from milvine.domain.hit import Hit
+from milvine.vectors import columns, expressions, indexes
+from milvine.vectors.connection import Calls, Message
+from milvine.vectors.consistency import Guarantee
+from milvine.vectors.spec import Row
+
+MAX_ROWS = 16_384
+"""The most rows that Milvus returns for a query."""
+_FETCH_BATCH = 1_000
+_NO_FIELDS: Mapping[str, FieldValue] = MappingProxyType({})
+
+
+def search_request(  # noqa: PLR0913 - a search has as many parts
+    name: str,
+    vectors: NDArray[np.float32],
+    *,
+    limit: int,
+    expression: str,
+    parameters: str,
+    fields: Sequence[Field],
+    guarantee: Guarantee,
+) -> pb.SearchRequest:
+    """One request for all queries; `vectors` is (q, dimension) float32."""
+    queries = common.PlaceholderValue(
+        tag="$0",
+        type=common.PlaceholderType.FloatVector,
+        values=[vector.tobytes() for vector in np.ascontiguousarray(vectors, dtype="<f4")],
+    )
+    settings = {
+        "anns_field": columns.VECTOR,
+        "topk": str(limit),
+        "metric_type": indexes.METRIC,
+        "params": parameters,
+        "round_decimal": "-1",
+    }
+    return pb.SearchRequest(
+        collection_name=name,
+        dsl=expression,
+        dsl_type=common.BoolExprV1,
+        placeholder_group=common.PlaceholderGroup(placeholders=[queries]).SerializeToString(),
+        nq=len(vectors),
+        output_fields=columns.names(fields),
+        search_params=columns.pairs(settings),
+        consistency_level=guarantee.level,
+        guarantee_timestamp=guarantee.timestamp,
+    )
+
+
+def hits(results: Message, fields: Sequence[Field]) -> list[list[Hit]]:
+    """The hits of each query, best first."""
+    ids, scores = results.ids.str_id.data, results.scores
+    rows: Sequence[Mapping[str, FieldValue]]
+    rows = columns.decode(results.fields_data, fields, len(ids)) if fields else ()
+    every = iter(
+        [Hit(*found) for found in zip(ids, scores, rows, strict=True)]
+        if fields
+        else [Hit(id_, score, _NO_FIELDS) for id_, score in zip(ids, scores, strict=True)]
+    )
+    return [[next(every) for _ in range(count)] for count in results.topks]
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """Queries of one collection that see the same writes and share a deadline."""
+
+    calls: Calls
+    name: str
+    guarantee: Guarantee
+
+    async def match(self, expression: str, limit: int) -> list[str]:
+        """The smallest `limit` ids of rows that match, in their order; every row for ""."""
+        found: list[str] = []
+        page = expression or expressions.ANY
+        while len(found) < limit:
+            size = min(limit - len(found), MAX_ROWS)
+            ids = columns.decode_ids(await self._ask(page, [columns.ID], size))
+            found += sorted(ids)
+            if len(ids) < size:
+                break
+            page = expressions.after(expression, found[-1])
+        return found
+
+    async def fetch(
+        self, ids: Sequence[str], fields: Sequence[Field], *, with_vector: bool
+    ) -> list[Row]:
+        """The rows of these ids that exist, in no order."""
+        outputs = [columns.ID, *columns.names(fields), *([columns.VECTOR] if with_vector else [])]
+        rows: list[Row] = []
+        for at in range(0, len(ids), _FETCH_BATCH):
+            some = expressions.id_in(ids[at : at + _FETCH_BATCH])
+            rows += _rows(await self._ask(some, outputs), fields, with_vector=with_vector)
+        return rows
+
+    async def count(self) -> int:
+        """The number of rows."""
+        data = await self._ask("", ["count(*)"])
+        return int(data[0].scalars.long_data.data[0])
+
+    async def _ask(
+        self, expression: str, outputs: Sequence[str], limit: int | None = None
+    ) -> Message:
+        """Columns of rows that match: those of the smallest ids where there is a limit."""
+        # Without the second a server may stop before it has seen every segment.
+        settings = {} if limit is None else {"limit": str(limit), "reduce_stop_for_best": "True"}
+        request = pb.QueryRequest(
+            collection_name=self.name,
+            expr=expression,
+            output_fields=outputs,
+            query_params=columns.pairs(settings),
+            consistency_level=self.guarantee.level,
+            guarantee_timestamp=self.guarantee.timestamp,
+        )
+        reply = await self.calls.send(self.calls.rpc.Query, request)
+        return reply.fields_data
+
+
+def _rows(data: Message, fields: Sequence[Field], *, with_vector: bool) -> list[Row]:
+    ids = columns.decode_ids(data)
+    values = columns.decode(data, fields, len(ids))
+    if not with_vector:
+        return [Row(id_, row) for id_, row in zip(ids, values, strict=True)]
+    vectors = columns.decode_vectors(data)
+    return [Row(*parts) for parts in zip(ids, values, vectors, strict=True)]

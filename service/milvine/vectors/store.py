@@ -1,0 +1,194 @@
+"""The vector store: collections in any Milvus, built, searched, read and changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pymilvus.grpc_gen import milvus_pb2 as pb
+
+from milvine.domain.catalog import Field
+from milvine.domain.entity import FieldValue
+from milvine.domain.filter import Dialect
+from milvine.domain.hit import Hit
+from milvine.vectors import building, indexes, reading, writing
+from milvine.vectors.connection import Connection
+from milvine.vectors.consistency import STRONG, Writes
+from milvine.vectors.indexes import Engine
+from milvine.vectors.reading import Queries
+from milvine.vectors.spec import CollectionSpec, Row
+from milvine.vectors.writing import Batch
+
+__all__ = ["CollectionSpec", "Row", "Vectors"]
+
+
+class Vectors:
+    """Collections of vectors in one Milvus.
+
+    Every method raises Unavailable where the server does not answer, DeadlineExceeded where
+    it takes longer than `timeout_s`, and CollectionMissing. Reads see every write that this
+    object made before them; writes of other processes within 5 seconds, with `strong` at once.
+    """
+
+    def __init__(self, connection: Connection, engine: Engine) -> None:
+        self._connection = connection
+        self._engine = engine
+        self._writes = Writes()
+
+    @classmethod
+    async def connect(
+        cls, uri: str, *, token: str = "", database: str = "", timeout_s: float = 10.0
+    ) -> Self:
+        """Connect to a Milvus at `http(s)://host:port`, or to a Lite process at `unix:…`."""
+        connection = Connection(uri, token=token, database=database)
+        try:
+            version = await connection.hello(timeout_s=timeout_s)
+        except BaseException:
+            await connection.close()
+            raise
+        return cls(connection, Engine(is_lite=not version))
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._connection.close()
+
+    @property
+    def dialect(self) -> Dialect:
+        """What filter expressions the server understands."""
+        return Dialect(negates_calls=not self._engine.is_lite)
+
+    @property
+    def has_aliases(self) -> bool:
+        """Whether the server knows aliases."""
+        return not self._engine.is_lite
+
+    async def ping(self, *, timeout_s: float) -> None:
+        """Return if the server answers."""
+        await self._connection.hello(timeout_s=timeout_s)
+
+    async def create(self, spec: CollectionSpec, *, timeout_s: float) -> None:
+        """Create an empty collection; one of the same name is dropped first."""
+        await building.create(self._connection.within(timeout_s), spec)
+
+    async def write(
+        self,
+        spec: CollectionSpec,
+        ids: Sequence[str],
+        vectors: NDArray[np.float32],
+        fields: Sequence[Mapping[str, FieldValue]],
+        *,
+        fresh: bool,
+        timeout_s: float,
+    ) -> None:
+        """Write rows; `vectors` is (n, dimension) float32.
+
+        `fresh` says that the collection has none of the ids yet, which is cheaper; otherwise
+        rows replace those of the same ids, and the last of two in one call stays. Raises
+        InvalidArgument, before anything is written, for vectors that are not finite or of
+        another dimension.
+        """
+        batch = Batch(ids, vectors, fields)
+        timestamp = await writing.write(
+            self._connection.within(timeout_s), self._engine, spec, batch, fresh=fresh
+        )
+        self._writes.note(spec.name, timestamp)
+
+    async def delete(self, name: str, ids: Sequence[str], *, timeout_s: float) -> None:
+        """Delete the rows of these ids, where there are any."""
+        timestamp = await writing.delete(self._connection.within(timeout_s), name, ids)
+        self._writes.note(name, timestamp)
+
+    async def seal(self, spec: CollectionSpec, *, timeout_s: float) -> None:
+        """After the last write of a build: flush, index, load, and wait for each to be done."""
+        await building.seal(self._connection.within(timeout_s), self._engine, spec)
+
+    async def load(self, name: str, *, timeout_s: float) -> None:
+        """Put the collection into the server's memory and wait until it is there."""
+        await building.load(self._connection.within(timeout_s), name)
+
+    async def is_loaded(self, name: str, *, timeout_s: float) -> bool:
+        """Whether the collection is in the server's memory; False for a missing one."""
+        return await building.is_loaded(self._connection.within(timeout_s), name)
+
+    async def drop(self, name: str, *, timeout_s: float) -> None:
+        """Drop the collection, where there is one."""
+        await building.drop(self._connection.within(timeout_s), name)
+
+    async def count(self, name: str, *, timeout_s: float) -> int:
+        """The exact number of rows."""
+        return await Queries(self._connection.within(timeout_s), name, STRONG).count()
+
+    async def search(  # noqa: PLR0913 - options are named
+        self,
+        spec: CollectionSpec,
+        vectors: NDArray[np.float32],
+        *,
+        limit: int,
+        expression: str = "",
+        fields: Sequence[Field] = (),
+        strong: bool = False,
+        timeout_s: float,
+    ) -> list[list[Hit]]:
+        """The rows nearest to each query by inner product, best first, in one request.
+
+        `vectors` is (q, dimension) float32; `limit` is at most 16,384; a row has to match
+        `expression` where there is one. Raises InvalidArgument as `write` does.
+        """
+        writing.check_vectors(spec, vectors)
+        kind = self._engine.kind(spec.index)
+        request = reading.search_request(
+            spec.name,
+            vectors,
+            limit=limit,
+            expression=expression,
+            parameters=indexes.search_parameters(kind, spec.index, limit),
+            fields=fields,
+            guarantee=self._writes.guarantee(spec.name, strong=strong),
+        )
+        calls = self._connection.within(timeout_s)
+        reply = await calls.send(calls.rpc.Search, request)
+        return reading.hits(reply.results, fields)
+
+    async def match(
+        self,
+        spec: CollectionSpec,
+        *,
+        expression: str,
+        limit: int,
+        strong: bool = False,
+        timeout_s: float,
+    ) -> list[str]:
+        """The smallest `limit` ids of rows that match, in their order; every row for ""."""
+        queries = self._queries(spec.name, strong=strong, timeout_s=timeout_s)
+        return await queries.match(expression, limit)
+
+    async def fetch(
+        self,
+        spec: CollectionSpec,
+        ids: Sequence[str],
+        *,
+        fields: Sequence[Field] = (),
+        with_vector: bool = False,
+        strong: bool = False,
+        timeout_s: float,
+    ) -> list[Row]:
+        """The rows of these ids that exist, in no particular order."""
+        queries = self._queries(spec.name, strong=strong, timeout_s=timeout_s)
+        return await queries.fetch(ids, fields, with_vector=with_vector)
+
+    async def point(self, alias: str, name: str, *, timeout_s: float) -> None:
+        """Point an alias at a collection, new or moved; nothing where there are no aliases."""
+        if self.has_aliases:
+            await building.point(self._connection.within(timeout_s), alias, name)
+
+    async def list(self, *, timeout_s: float) -> list[str]:
+        """The names of all collections."""
+        calls = self._connection.within(timeout_s)
+        reply = await calls.send(calls.rpc.ShowCollections, pb.ShowCollectionsRequest())
+        return sorted(reply.collection_names)
+
+    def _queries(self, name: str, *, strong: bool, timeout_s: float) -> Queries:
+        guarantee = self._writes.guarantee(name, strong=strong)
+        return Queries(self._connection.within(timeout_s), name, guarantee)
