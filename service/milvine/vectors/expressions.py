@@ -30,3 +30,9 @@ def after(expression: str, last_id: str) -> str:
     """What rows that match and whose id follows another match; an empty expression is any row."""
     beyond = f"id > {quote(last_id)}"
     return f"({expression}) and {beyond}" if expression else beyond
+
+
+def one_of(expression: str, ids: Iterable[str]) -> str:
+    """What rows of these ids that match match; an empty expression is any row."""
+    named = id_in(ids)
+    return f"({expression}) and {named}" if expression else named

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pymilvus.grpc_gen import milvus_pb2 as pb
 
-from milvine.domain.catalog import Field
+from milvine.domain.catalog import Field, IndexKind
 from milvine.domain.entity import FieldValue
 from milvine.domain.filter import Dialect
 from milvine.domain.hit import Hit
-from milvine.vectors import building, indexes, reading, writing
+from milvine.vectors import building, expressions, indexes, reading, writing
 from milvine.vectors.connection import Connection
 from milvine.vectors.consistency import STRONG, Writes
 from milvine.vectors.indexes import Engine
@@ -63,6 +63,10 @@ class Vectors:
     def has_aliases(self) -> bool:
         """Whether the server knows aliases."""
         return not self._engine.is_lite
+
+    def is_exact(self, spec: CollectionSpec) -> bool:
+        """Whether searches scan every row, so that a short answer has all that there is."""
+        return self._engine.kind(spec.index) is IndexKind.FLAT
 
     async def ping(self, *, timeout_s: float) -> None:
         """Return if the server answers."""
@@ -157,12 +161,17 @@ class Vectors:
         *,
         expression: str,
         limit: int,
+        among: Sequence[str] | None = None,
         strong: bool = False,
         timeout_s: float,
     ) -> list[str]:
-        """The smallest `limit` ids of rows that match, in their order; every row for ""."""
+        """The smallest `limit` ids of rows that match, in their order; every row for "".
+
+        `among` narrows the look to some ids.
+        """
         queries = self._queries(spec.name, strong=strong, timeout_s=timeout_s)
-        return await queries.match(expression, limit)
+        narrowed = expression if among is None else expressions.one_of(expression, among)
+        return await queries.match(narrowed, limit)
 
     async def fetch(
         self,
