@@ -1,0 +1,191 @@
+"""Items and users in SQL, with the order in which they changed."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, func, select, tuple_
+
+from milvine.domain.entity import Entity, Side, from_micros
+from milvine.records.codec import dump_fields, load_fields
+from milvine.records.database import Database, now_micros
+from milvine.records.rows import catalog_number, next_revision
+from milvine.records.schema import ENTITIES
+
+_CHUNK = 10_000
+"""Rows of one statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an item or user became in a revision of its catalog."""
+
+    id: str
+    revision: int
+    entity: Entity | None
+    """None: it was deleted."""
+
+
+class Entities:
+    """The items and users of a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def upsert(self, catalog_id: str, side: Side, entities: Sequence[Entity]) -> None:
+        """Write all of the entities, or none, as one revision of the catalog.
+
+        One that exists is replaced and keeps its time of creation. Of several with one id the last
+        counts. Their own times are not read.
+
+        Raises:
+            NotFound: there is no such catalog.
+        """
+        rows = {e.id: dump_fields(e.fields) for e in entities}
+        if rows:
+            with self._database.write() as connection:
+                number, revision = next_revision(connection, catalog_id)
+                now = now_micros()
+                values = [(number, str(side), i, f, revision, now, now) for i, f in rows.items()]
+                _upsert(connection, sorted(values, key=lambda row: row[2].encode()))
+
+    def get(self, catalog_id: str, side: Side, ids: Sequence[str]) -> builtins.list[Entity]:
+        """The entities of those ids that exist, in the order asked."""
+        query = _live(catalog_id, side)
+        found: dict[str, Entity] = {}
+        with self._database.read() as connection:
+            for start in range(0, len(ids), _CHUNK):
+                few = query.where(ENTITIES.c.id.in_(ids[start : start + _CHUNK]))
+                found |= {row.id: _entity(row) for row in connection.execute(few)}
+        return [found[i] for i in ids if i in found]
+
+    def list(
+        self, catalog_id: str, side: Side, *, limit: int, after: str | None = None
+    ) -> list[Entity]:
+        """At most `limit` entities by the bytes of their ids, from the first after `after`."""
+        query = _live(catalog_id, side).order_by(ENTITIES.c.id).limit(limit)
+        if after is not None:
+            query = query.where(ENTITIES.c.id > after)
+        with self._database.read() as connection:
+            return [_entity(row) for row in connection.execute(query)]
+
+    def delete(self, catalog_id: str, side: Side, ids: Sequence[str]) -> int:
+        """Delete the entities of those ids as one revision; how many there were.
+
+        Raises:
+            NotFound: there is no such catalog.
+        """
+        with self._database.write() as connection:
+            number, revision = next_revision(connection, catalog_id)
+            return sum(
+                _bury(connection, (number, str(side), revision), ids[start : start + _CHUNK])
+                for start in range(0, len(ids), _CHUNK)
+            )
+
+    def changes(
+        self, catalog_id: str, side: Side, *, since: int, limit: int, after_id: str | None = None
+    ) -> builtins.list[Change]:
+        """At most `limit` changes after a place, by revision, then by id.
+
+        The place is the end of revision `since`; or, when `after_id` is given, that id in revision
+        `since`. Give the last change's revision and id to go on: no change is missed, also of
+        those that come meanwhile, for revisions are committed in order.
+        """
+        query = _all(catalog_id, side).order_by(ENTITIES.c.revision, ENTITIES.c.id).limit(limit)
+        place = tuple_(ENTITIES.c.revision, ENTITIES.c.id)
+        if after_id is None:
+            query = query.where(ENTITIES.c.revision > since)
+        else:
+            query = query.where(place > (since, after_id))
+        with self._database.read() as connection:
+            return [_change(row) for row in connection.execute(query)]
+
+    def scan(
+        self, catalog_id: str, side: Side, *, batch: int = 10_000
+    ) -> Iterator[builtins.list[Change]]:
+        """Everything by id, deleted entities too, in lists of `batch`.
+
+        What changes during the scan may come in its old or its new form: take the catalog's
+        revision before, and follow up with `changes` since then.
+        """
+        query = _all(catalog_id, side).order_by(ENTITIES.c.id).limit(batch)
+        page = self._changes(query)
+        while page:
+            yield page
+            page = self._changes(query.where(ENTITIES.c.id > page[-1].id))
+
+    def count(self, catalog_id: str, side: Side) -> int:
+        """How many there are, deleted ones aside."""
+        query = _live(catalog_id, side).with_only_columns(func.count())
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def _changes(self, query: Select[Any]) -> builtins.list[Change]:
+        with self._database.read() as connection:
+            return [_change(row) for row in connection.execute(query)]
+
+
+def _all(catalog_id: str, side: Side) -> Select[Any]:
+    columns = [c for c in ENTITIES.c if c.name not in ("catalog_number", "side")]
+    return select(*columns).where(
+        ENTITIES.c.catalog_number == catalog_number(catalog_id), ENTITIES.c.side == str(side)
+    )
+
+
+def _live(catalog_id: str, side: Side) -> Select[Any]:
+    return _all(catalog_id, side).where(ENTITIES.c.fields.is_not(None))
+
+
+_ON_CONFLICT = """
+ON CONFLICT (catalog_number, side, id) DO UPDATE SET
+  fields = excluded.fields, revision = excluded.revision, update_time = excluded.update_time,
+  create_time = CASE WHEN entities.fields IS NULL
+    THEN excluded.create_time ELSE entities.create_time END
+"""
+_COLUMNS = "catalog_number, side, id, fields, revision, create_time, update_time"
+_UPSERT_SQLITE = f"INSERT INTO entities ({_COLUMNS}) VALUES (?,?,?,?,?,?,?) {_ON_CONFLICT}"  # noqa: S608 - constants
+_UPSERT_POSTGRES = f"""
+INSERT INTO entities ({_COLUMNS})
+SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[],
+                     %s::bigint[], %s::bigint[], %s::bigint[])
+{_ON_CONFLICT}
+"""  # noqa: S608 - constants
+
+
+def _upsert(connection: Connection, rows: list[tuple[Any, ...]]) -> None:
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(_UPSERT_SQLITE, rows)
+    else:
+        columns = tuple(list(column) for column in zip(*rows, strict=True))
+        connection.exec_driver_sql(_UPSERT_POSTGRES, columns)
+
+
+def _bury(connection: Connection, place: tuple[int, str, int], ids: Sequence[str]) -> int:
+    number, side, revision = place
+    bury = (
+        ENTITIES.update()
+        .where(
+            ENTITIES.c.catalog_number == number,
+            ENTITIES.c.side == side,
+            ENTITIES.c.id.in_(ids),
+            ENTITIES.c.fields.is_not(None),
+        )
+        .values(fields=None, revision=revision, update_time=now_micros())
+    )
+    return connection.execute(bury).rowcount
+
+
+def _entity(row: Row[Any]) -> Entity:
+    return Entity(
+        id=row.id,
+        fields=load_fields(row.fields),
+        create_time=from_micros(row.create_time),
+        update_time=from_micros(row.update_time),
+    )
+
+
+def _change(row: Row[Any]) -> Change:
+    return Change(row.id, row.revision, None if row.fields is None else _entity(row))

@@ -1,0 +1,146 @@
+"""Interactions in SQL, in and out as Arrow tables of schema `INTERACTIONS`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+from sqlalchemy import Select, delete, func, select, tuple_
+
+from milvine.domain.interaction import Appended
+from milvine.records import bulk
+from milvine.records.database import Database
+from milvine.records.faults import translated
+from milvine.records.rows import catalog_number, number_of
+from milvine.records.schema import INTERACTIONS
+
+_CHUNK = 10_000
+"""Users of one statement."""
+
+
+class Place(NamedTuple):
+    """A place in a user's interactions; as JSON a list, and `Place(*that_list)` back."""
+
+    event_time: int
+    item_id: str
+    event_type: str
+    event_id: str
+    """Empty where the client gave none."""
+
+    @classmethod
+    def of_last(cls, page: pa.Table) -> Place:
+        """The place of a page's last row."""
+        row = page.slice(page.num_rows - 1).to_pylist()[0]
+        return cls(row["event_time"], row["item_id"], row["event_type"], row["event_id"] or "")
+
+
+class Interactions:
+    """The interactions of a database.
+
+    An event is known by its `event_id`; one without is known by its user, item, type and time
+    among those without. Both are unique in a catalog.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def append(self, catalog_id: str, table: pa.Table) -> Appended:
+        """Write what is new in one transaction, durable on return; of equal events the first.
+
+        Args:
+            catalog_id: the catalog.
+            table: of schema `INTERACTIONS`, checked already.
+
+        Raises:
+            NotFound: there is no such catalog.
+        """
+        rows = bulk.arrange(table)
+        if not self._database.is_sqlite and rows.num_rows > bulk.COPY_FROM:
+            with translated():
+                written = bulk.copy_in(self._database.conninfo, catalog_id, rows)
+        else:
+            with self._database.write() as connection:
+                written = bulk.insert(connection, number_of(connection, catalog_id), rows)
+        return Appended(written, table.num_rows - written)
+
+    def scan(self, catalog_id: str, *, event_types: Sequence[str] | None = None) -> pa.Table:
+        """All interactions of a catalog, of those event types where given, in no certain order.
+
+        Raises:
+            NotFound: there is no such catalog.
+        """
+        with self._database.read() as connection:
+            number = number_of(connection, catalog_id)
+            query = select(*bulk.COLUMNS).where(INTERACTIONS.c.catalog_number == number)
+            if event_types is not None:
+                query = query.where(INTERACTIONS.c.event_type.in_(event_types))
+            if self._database.is_sqlite:
+                return bulk.fetch(connection, query)
+        with translated():
+            return bulk.copy_out(self._database.conninfo, query)
+
+    def history(self, catalog_id: str, user_ids: Sequence[str]) -> pa.Table:
+        """All interactions of those users, by user in the order of ids, then the oldest first.
+
+        A missing catalog or user has none.
+        """
+        ids = sorted(set(user_ids), key=str.encode)
+        chunks = [ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK)] or [[]]
+        with self._database.read() as connection:
+            return pa.concat_tables(
+                bulk.fetch(connection, _history(catalog_id, chunk)) for chunk in chunks
+            )
+
+    def page(
+        self, catalog_id: str, user_id: str, *, limit: int, before: Place | None = None
+    ) -> pa.Table:
+        """At most `limit` interactions of a user, latest first, from the first one after `before`.
+
+        `Place.of_last` of a page is where the next one begins.
+        """
+        key = _ORDER[1:]
+        query = select(*bulk.COLUMNS).where(
+            INTERACTIONS.c.catalog_number == catalog_number(catalog_id),
+            INTERACTIONS.c.user_id == user_id,
+        )
+        if before is not None:
+            query = query.where(tuple_(*key) < tuple(before))
+        with self._database.read() as connection:
+            return bulk.fetch(connection, query.order_by(*(c.desc() for c in key)).limit(limit))
+
+    def erase(self, catalog_id: str, user_id: str) -> int:
+        """Delete all interactions of a user; how many there were.
+
+        Raises:
+            NotFound: there is no such catalog.
+        """
+        with self._database.write() as connection:
+            query = delete(INTERACTIONS).where(
+                INTERACTIONS.c.catalog_number == number_of(connection, catalog_id),
+                INTERACTIONS.c.user_id == user_id,
+            )
+            return connection.execute(query).rowcount
+
+    def count(self, catalog_id: str) -> int:
+        """How many interactions a catalog has; a missing one has none."""
+        number = catalog_number(catalog_id)
+        query = select(func.count()).where(INTERACTIONS.c.catalog_number == number)
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
+
+_ORDER = tuple(
+    INTERACTIONS.c[name] for name in ("user_id", "event_time", "item_id", "event_type", "event_id")
+)
+
+
+def _history(catalog_id: str, user_ids: Sequence[str]) -> Select[Any]:
+    return (
+        select(*bulk.COLUMNS)
+        .where(
+            INTERACTIONS.c.catalog_number == catalog_number(catalog_id),
+            INTERACTIONS.c.user_id.in_(user_ids),
+        )
+        .order_by(*_ORDER)
+    )

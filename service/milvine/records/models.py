@@ -1,0 +1,88 @@
+"""Models in SQL; their weights lie elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import Row, delete, select
+
+from milvine.domain.entity import from_micros, to_micros
+from milvine.domain.errors import FailedPrecondition, NotFound, Reason
+from milvine.domain.model import Model
+from milvine.records.codec import dump, load
+from milvine.records.database import Database, now_micros
+from milvine.records.rows import catalog_number, create, newest_first, number_of
+from milvine.records.schema import MODELS, RELEASES
+
+
+class Models:
+    """The models of a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, model: Model) -> Model:
+        """The model as stored, created now unless it says when.
+
+        Raises:
+            NotFound: there is no such catalog.
+            AlreadyExists: there is one of that id.
+        """
+        moment = to_micros(model.create_time) if model.create_time else now_micros()
+        stored = replace(model, create_time=from_micros(moment))
+        with self._database.write() as connection:
+            values = {
+                "id": model.id,
+                "catalog_number": number_of(connection, model.catalog_id),
+                "body": dump(stored),
+                "create_time": moment,
+            }
+            create(connection, MODELS, values)
+        return stored
+
+    def get(self, model_id: str) -> Model:
+        """The model of that id.
+
+        Raises:
+            NotFound: there is none.
+        """
+        with self._database.read() as connection:
+            row = connection.execute(select(MODELS).where(MODELS.c.id == model_id)).one_or_none()
+        if row is None:
+            raise NotFound.of("model", model_id)
+        return _model(row)
+
+    def list(self, catalog_id: str, *, limit: int, after: str | None = None) -> list[Model]:
+        """At most `limit` models of a catalog, newest first, from the first one after `after`.
+
+        Raises:
+            InvalidPageToken: there is no model `after` any more.
+        """
+        with self._database.read() as connection:
+            query = newest_first(connection, MODELS, limit=limit, after=after)
+            of_catalog = query.where(MODELS.c.catalog_number == catalog_number(catalog_id))
+            return [_model(row) for row in connection.execute(of_catalog)]
+
+    def delete(self, model_id: str) -> None:
+        """Delete a model.
+
+        Raises:
+            NotFound: there is no such model.
+            FailedPrecondition: a release uses it.
+        """
+        with self._database.write() as connection:
+            lock = select(MODELS.c.id).where(MODELS.c.id == model_id).with_for_update()
+            if connection.execute(lock).one_or_none() is None:
+                raise NotFound.of("model", model_id)
+            users = select(RELEASES.c.id).where(RELEASES.c.model_id == model_id)
+            if connection.execute(users.limit(1)).first():
+                raise FailedPrecondition(
+                    f"a release uses model {model_id!r}; delete the release first",
+                    Reason.RESOURCE_IN_USE,
+                    {"model_id": model_id},
+                )
+            connection.execute(delete(MODELS).where(MODELS.c.id == model_id))
+
+
+def _model(row: Row[tuple[object, ...]]) -> Model:
+    return load(Model, row.body)

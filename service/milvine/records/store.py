@@ -1,0 +1,64 @@
+"""The records: everything that milvine knows for certain, in one SQL database."""
+
+from __future__ import annotations
+
+from milvine.records.catalogs import Catalogs
+from milvine.records.database import Database, connect
+from milvine.records.entities import Entities
+from milvine.records.interactions import Interactions
+from milvine.records.leases import Leases
+from milvine.records.migrate import migrate
+from milvine.records.models import Models
+from milvine.records.operations import Operations
+from milvine.records.releases import Releases
+
+
+class Records:
+    """An open database. Calls block; any thread may make them.
+
+    Every call raises Unavailable when the database does not answer or is kept busy by others, and
+    DeadlineExceeded when a statement takes longer than the timeout. Both may be tried again.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.catalogs = Catalogs(database)
+        self.entities = Entities(database)
+        self.interactions = Interactions(database)
+        self.models = Models(database)
+        self.releases = Releases(database)
+        self.operations = Operations(database)
+        self.leases = Leases(database)
+
+    @classmethod
+    def open(cls, url: str, *, timeout_s: float = 10.0) -> Records:
+        """Connect to a database, and bring its tables up to date.
+
+        Args:
+            url: `sqlite:///FILE`, which is made if need be, or `postgresql://...`.
+            timeout_s: how long to wait for a connection, a lock or a statement, in seconds.
+
+        Raises:
+            InvalidArgument: the URL is neither.
+            Unavailable: the database does not answer.
+        """
+        database = connect(url, timeout_s=timeout_s)
+        try:
+            migrate(database)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._database.close()
+
+    def ping(self) -> None:
+        """Ask the database for a sign of life.
+
+        Raises:
+            Unavailable: there is none.
+        """
+        with self._database.read() as connection:
+            connection.exec_driver_sql("SELECT 1")
