@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -19,10 +20,19 @@ PAGE = 1_000
 class Releases:
     """What can be done with releases once they are built."""
 
-    def __init__(self, records: Records, vectors: Vectors, artifacts: Artifacts) -> None:
+    def __init__(
+        self,
+        records: Records,
+        vectors: Vectors,
+        artifacts: Artifacts,
+        *,
+        on_change: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Take the stores, and whom to tell the id of a catalog whose active release changed."""
         self._records = records
         self._vectors = vectors
         self._artifacts = artifacts
+        self._on_change = on_change
 
     async def activate(self, release_id: str, *, timeout_s: float) -> Release:
         """Make a READY release the one that serves its catalog.
@@ -42,6 +52,7 @@ class Releases:
         active = replace(release, activate_time=datetime.now(UTC))
         await asyncio.to_thread(self._records.releases.save, active)
         await asyncio.to_thread(self._records.catalogs.activate, release.catalog_id, release.id)
+        self._on_change(release.catalog_id)
         if self._vectors.has_aliases:
             for side in Side:
                 alias = f"{release.catalog_id}_{side}s"
@@ -89,6 +100,7 @@ class Releases:
         for model in models:
             await asyncio.to_thread(self._artifacts.delete, model.id)
         await asyncio.to_thread(self._records.catalogs.delete, catalog_id, force=True)
+        self._on_change(catalog_id)
 
     async def delete_model(self, model_id: str, *, timeout_s: float) -> None:
         """Delete a model and its artifact, unless a release was made of it."""

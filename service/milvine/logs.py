@@ -1,0 +1,34 @@
+"""Logs: one line an event on stderr, for people on a terminal and for machines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+from milvine.settings import LogFormat, Settings
+
+
+def configure_logs(settings: Settings) -> None:
+    """Set up the logs of this process."""
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _renderer(settings.log_format),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _renderer(log_format: LogFormat) -> structlog.typing.Processor:
+    is_console = log_format is LogFormat.CONSOLE
+    if is_console or (log_format is LogFormat.AUTO and sys.stderr.isatty()):
+        return structlog.dev.ConsoleRenderer()
+    return structlog.processors.JSONRenderer()

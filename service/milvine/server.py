@@ -1,0 +1,157 @@
+"""A server process: the one place where the parts are put together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import structlog
+from prometheus_client import CollectorRegistry, start_http_server
+
+from milvine.api import build_server
+from milvine.models import families
+from milvine.models.base import Family
+from milvine.records import Records
+from milvine.releases import Releases
+from milvine.retrieval import ActiveReleases, Retriever
+from milvine.settings import Settings
+from milvine.stores import Stores
+from milvine.worker import AttachedWorker
+
+log = structlog.get_logger(__name__)
+
+
+class LiveServices:
+    """The use cases over stores that may be away; asked for then, they raise Unavailable."""
+
+    def __init__(self, stores: Stores, settings: Settings) -> None:
+        self._stores = stores
+        self._settings = settings
+        self._active: ActiveReleases | None = None
+        self.families: Mapping[str, Family[Any]] = families
+        self.call_timeout_s = settings.call_timeout_s
+
+    @property
+    def records(self) -> Records:
+        """The records."""
+        return self._stores.records
+
+    @property
+    def retriever(self) -> Retriever:
+        """Retrieval over the stores as they are connected now."""
+        return Retriever(self._stores.records, self._stores.vectors, self._active_releases)
+
+    @property
+    def releases(self) -> Releases:
+        """The releases; what they activate shows in retrieval at once."""
+        return Releases(
+            self._stores.records,
+            self._stores.vectors,
+            self._stores.artifacts,
+            on_change=self._active_releases.forget,
+        )
+
+    @property
+    def _active_releases(self) -> ActiveReleases:
+        if self._active is None:
+            self._active = ActiveReleases(
+                self._stores.records, self._stores.artifacts, refresh_s=self._settings.refresh_s
+            )
+        return self._active
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that answers calls."""
+
+    address: str
+    stores: Stores
+
+
+async def serve(
+    settings: Settings, *, with_worker: bool, on_ready: Callable[[str], None] = lambda _: None
+) -> None:
+    """Serve until SIGTERM or SIGINT, then let the calls in flight end."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with running(settings, with_worker=with_worker) as server:
+        on_ready(server.address)
+        await stopping.wait()
+        log.info("stopping", drain_s=settings.drain_s)
+
+
+@asynccontextmanager
+async def running(settings: Settings, *, with_worker: bool) -> AsyncIterator[Running]:
+    """Run a server; leaving it stops the parts in the order in which they depend on each other.
+
+    Health says NOT_SERVING first, calls in flight end, then the worker, then the stores.
+    """
+    stores = Stores(settings)
+    registry = CollectorRegistry()
+    server, health = build_server(LiveServices(stores, settings), registry=registry)
+    address = _bind(server, settings)
+    watch = asyncio.create_task(stores.watch())
+    follow = asyncio.create_task(_tell_health(stores, health))
+    worker = asyncio.create_task(_run_worker(stores)) if with_worker else None
+    metrics = _serve_metrics(settings, registry)
+    await server.start()
+    log.info("serving", address=address)
+    try:
+        yield Running(address, stores)
+    finally:
+        await health.enter_graceful_shutdown()
+        await server.stop(settings.drain_s)
+        await _cancel(follow, worker, watch)
+        metrics()
+        await stores.close()
+
+
+def _bind(server: grpc.aio.Server, settings: Settings) -> str:
+    target = f"{settings.host}:{settings.port}"
+    if settings.tls_cert_file and settings.tls_key_file:
+        pair = (settings.tls_key_file.read_bytes(), settings.tls_cert_file.read_bytes())
+        port = server.add_secure_port(target, grpc.ssl_server_credentials([pair]))
+    else:
+        port = server.add_insecure_port(target)
+    return f"{settings.host}:{port}"
+
+
+async def _run_worker(stores: Stores) -> None:
+    # An embedded Milvus belongs to the server: the worker attaches to it.
+    await stores.connected.wait()
+    await AttachedWorker().run()
+
+
+async def _tell_health(stores: Stores, health: Any) -> None:  # noqa: ANN401 - grpc has no types
+    """Say SERVING while the stores answer."""
+    while True:
+        await health.set_serving(stores.healthy)
+        await asyncio.sleep(0.1 if not stores.healthy else 1.0)
+
+
+def _serve_metrics(settings: Settings, registry: CollectorRegistry) -> Callable[[], None]:
+    if not settings.metrics_port:
+        return lambda: None
+    http, thread = start_http_server(settings.metrics_port, settings.host, registry)
+
+    def stop() -> None:
+        http.shutdown()
+        thread.join()
+
+    return stop
+
+
+async def _cancel(*tasks: asyncio.Task[None] | None) -> None:
+    for task in tasks:
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task

@@ -1,0 +1,116 @@
+"""A worker process: it does operations, and carries changes into live releases."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+
+import structlog
+import torch
+
+from milvine.jobs.handlers import handlers
+from milvine.jobs.runner import Runner
+from milvine.releases import Follower
+from milvine.settings import Settings
+from milvine.stores import Stores
+
+log = structlog.get_logger(__name__)
+
+RESTART_S = 1.0
+
+
+async def work(settings: Settings, *, attached: bool) -> None:
+    """Work until a signal, or until the server that this worker is attached to is gone.
+
+    Args:
+        settings: The stores, and the device to train on.
+        attached: Whether stdin is a pipe from a server, whose end means to stop.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    stores = Stores(settings, owns_embedded=not attached)
+    tasks = [asyncio.create_task(stores.watch())]
+    if attached:
+        tasks.append(asyncio.create_task(_stop_with_server(stopping)))
+    try:
+        await _first(stores.connected.wait(), stopping.wait(), tasks[0])
+        if not stopping.is_set():
+            await _work(settings, stores, stopping)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await stores.close()
+
+
+async def _work(settings: Settings, stores: Stores, stopping: asyncio.Event) -> None:
+    worker_id = f"{socket.gethostname()}-{os.getpid()}"
+    records, vectors, artifacts = stores.records, stores.vectors, stores.artifacts
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    runner = Runner(
+        records,
+        handlers(records, vectors, artifacts, device=device),
+        worker_id=worker_id,
+        lease_s=settings.lease_s,
+    )
+    follower = Follower(records, vectors, artifacts, worker_id=worker_id)
+    log.info("worker started", worker=worker_id, device=device)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(runner.run(stopping))
+        group.create_task(follower.run(stopping))
+
+
+class AttachedWorker:
+    """A worker process that lives and dies with a server, started again if it dies alone."""
+
+    def __init__(self) -> None:
+        self._process: Process | None = None
+
+    async def run(self) -> None:
+        """Keep a worker running until cancelled."""
+        try:
+            while True:
+                self._process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "milvine", "worker", "--attached"), stdin=PIPE
+                )
+                code = await self._process.wait()
+                log.warning("the worker ended; starting another", code=code)
+                await asyncio.sleep(RESTART_S)
+        finally:
+            await asyncio.shield(self._stop())
+
+    async def _stop(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), timeout=10)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def _stop_with_server(stopping: asyncio.Event) -> None:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
+    await reader.read()  # returns when the other end is closed, however the server ended
+    stopping.set()
+
+
+async def _first(*waits: asyncio.Future[None] | object) -> None:
+    """Wait for the first of several."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]  # type: ignore[arg-type]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
