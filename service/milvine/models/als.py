@@ -13,7 +13,6 @@ are the sums of confidences in a row.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from milvine.domain.model import EpochReport, Setting
+from milvine.domain.model import Setting
 from milvine.models import config as settings_of
 from milvine.models import least_squares, ridge
 from milvine.models.base import (
@@ -37,8 +36,8 @@ from milvine.models.base import (
     Tensors,
 )
 from milvine.models.config import real, whole
+from milvine.models.epochs import Epochs
 
-_INITIAL_SCALE = 0.1
 _GRAM = "gram_diagonal"
 
 
@@ -84,41 +83,23 @@ class Als:
         cancelled: IsCancelled,
     ) -> Fitted:
         """Learn item vectors, turned so that their Gram matrix is diagonal."""
-        histories, item_count = dataset.histories, len(dataset.items)
-        by_item, _ = least_squares.transposed(histories, item_count)
-        users = _side(histories, item_count, config, device)
-        items = _side(by_item, len(histories), config, device)
-        user_vectors = torch.zeros(len(histories), config.embedding_size, device=device)
-        item_vectors = _initial(by_item, config).to(device)
-        ones = torch.ones(len(histories.items), device=device)
-        epochs = []
-        for epoch in range(1, config.epochs + 1):
-            start = time.perf_counter()
-            user_vectors = least_squares.improve(
-                users,
-                user_vectors,
-                item_vectors,
-                targets=ones,
-                gram=config.unobserved_weight * item_vectors.mT @ item_vectors,
-                cancelled=cancelled,
-            ).vectors
-            sweep = least_squares.improve(
-                items,
-                item_vectors,
-                user_vectors,
-                targets=ones,
-                gram=config.unobserved_weight * user_vectors.mT @ user_vectors,
-                cancelled=cancelled,
-            )
+        by_user = dataset.histories
+        by_item = least_squares.transposed(by_user, len(dataset.items))
+        users = _side(by_user, len(by_item), config, device)
+        items = _side(by_item, len(by_user), config, device)
+        user_vectors = torch.zeros(len(by_user), config.embedding_size, device=device)
+        item_vectors = least_squares.initial(by_item, config.embedding_size, config.seed)
+        item_vectors = item_vectors.to(device)
+        epochs = Epochs(config.epochs, on_epoch)
+        for _ in epochs:
+            user_vectors = _improve(users, user_vectors, item_vectors, config, cancelled).vectors
+            sweep = _improve(items, item_vectors, user_vectors, config, cancelled)
             item_vectors = sweep.vectors
-            loss = float(users.weights.sum()) - sweep.explained
-            loss += float((users.penalty * user_vectors.square()).sum())
-            seconds = time.perf_counter() - start
-            epochs.append(EpochReport(epoch, config.epochs, loss / len(ones), seconds))
-            on_epoch(epochs[-1])
+            loss = sweep.loss + float((users.penalty * user_vectors.square()).sum())
+            epochs.end(loss / len(by_user.items))
         vectors = _principal(item_vectors)
         gram = np.square(vectors, dtype=np.float64).sum(axis=0)
-        return Fitted({ITEM_VECTORS: vectors, _GRAM: gram}, tuple(epochs))
+        return Fitted({ITEM_VECTORS: vectors, _GRAM: gram}, epochs.reports)
 
     def encoder(self, config: AlsConfig, tensors: Tensors) -> Encoder:
         """The encoder: the exact solution of a user's least squares."""
@@ -129,7 +110,7 @@ class Als:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _AlsEncoder:
     config: AlsConfig
     item_vectors: NDArray[np.float32]
@@ -162,7 +143,8 @@ def _penalties(
     """(rows,): the L2 penalty of each row."""
     totals = np.bincount(rows.users, weights=confidences, minlength=len(rows))
     frequency = totals + config.unobserved_weight * column_count
-    return config.regularization * frequency**config.regularization_exponent
+    penalties = config.regularization * frequency**config.regularization_exponent
+    return np.asarray(penalties, np.float64)
 
 
 def _side(rows: Histories, column_count: int, config: AlsConfig, device: str) -> least_squares.Side:
@@ -175,16 +157,26 @@ def _side(rows: Histories, column_count: int, config: AlsConfig, device: str) ->
     )
 
 
-def _initial(by_item: Histories, config: AlsConfig) -> Tensor:
-    """Small random item vectors; 0 for items without interactions, which they keep."""
-    size = (len(by_item), config.embedding_size)
-    vectors = torch.randn(size, generator=torch.Generator().manual_seed(config.seed))
-    known = torch.from_numpy(by_item.lengths > 0)
-    return vectors * known[:, None] * (_INITIAL_SCALE / config.embedding_size**0.5)
+def _improve(
+    side: least_squares.Side,
+    vectors: Tensor,
+    fixed: Tensor,
+    config: AlsConfig,
+    cancelled: IsCancelled,
+) -> least_squares.Sweep:
+    return least_squares.improve(
+        side,
+        vectors,
+        fixed,
+        targets=torch.ones_like(side.weights),
+        gram=config.unobserved_weight * fixed.mT @ fixed,
+        cancelled=cancelled,
+    )
 
 
 def _principal(vectors: Tensor) -> NDArray[np.float32]:
-    """The vectors in the axes of their Gram matrix: all inner products stay, the matrix is diagonal."""
+    """The vectors in the axes of their Gram matrix: it turns diagonal, inner products stay."""
     exact = vectors.double().cpu()
     _, axes = torch.linalg.eigh(exact.mT @ exact)
-    return (exact @ axes.flip(1)).float().numpy()
+    turned: NDArray[np.float32] = (exact @ axes.flip(1)).float().numpy()
+    return turned

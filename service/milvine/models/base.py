@@ -106,6 +106,11 @@ class Fitted:
     """By name; `item_vectors` is (items, dimension) float32."""
     epochs: tuple[EpochReport, ...]
 
+    @property
+    def item_vectors(self) -> NDArray[np.float32]:
+        """(items, dimension)"""
+        return self.tensors[ITEM_VECTORS].astype(np.float32, copy=False)
+
 
 C = TypeVar("C")
 

@@ -11,9 +11,11 @@ from milvine.domain.errors import InvalidArgument
 from milvine.domain.model import ModelConfig
 from milvine.models.als import Als
 from milvine.models.base import Family
+from milvine.models.ratings_mf import RatingsMf
 
 # Each family has a config type of its own, which only the family itself looks into.
-families: Mapping[str, Family[Any]] = MappingProxyType({f.name: f for f in (Als(),)})
+_FAMILIES: tuple[Family[Any], ...] = (Als(), RatingsMf())
+families: Mapping[str, Family[Any]] = MappingProxyType({f.name: f for f in _FAMILIES})
 """The families by name."""
 
 

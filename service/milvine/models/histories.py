@@ -109,7 +109,8 @@ def _liked(
     rules: _Rules, kinds: NDArray[np.int32], values: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
     bounds = rules.liked_from[kinds]
-    return (bounds == -np.inf) | (values >= bounds)
+    liked: NDArray[np.bool_] = (bounds == -np.inf) | (values >= bounds)
+    return liked
 
 
 def _amounts(

@@ -14,18 +14,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from milvine.domain.errors import Cancelled
 from milvine.models.base import Histories, IsCancelled
 
 _STEPS = 3
+_INITIAL_SCALE = 0.1
+_TINY = 1e-30
+"""Rows that are solved already take steps of 0."""
 _BLOCK_NUMBERS = 2**25
 """How many numbers of fixed vectors a block touches: some 0.1 s of work between cancel checks."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Block:
     """Successive rows of the matrix of observed pairs, in compressed rows."""
 
@@ -38,12 +40,13 @@ class Block:
     def products(self, left: Tensor, right: Tensor) -> Tensor:
         """(events,): the inner product of both vectors of each pair."""
         pattern = self._matrix(torch.zeros_like(self.columns, dtype=left.dtype))
-        sampled = torch.sparse.sampled_addmm(pattern, left, right.mT, beta=0.0)
+        sampled: Tensor = torch.sparse.sampled_addmm(pattern, left, right.mT, beta=0.0)
         return sampled.values()
 
     def sums(self, values: Tensor, right: Tensor) -> Tensor:
         """(rows, d): the sum of the vectors of each row's pairs, times their values (events,)."""
-        return self._matrix(values) @ right
+        summed: Tensor = self._matrix(values) @ right
+        return summed
 
     def _matrix(self, values: Tensor) -> Tensor:
         return torch.sparse_csr_tensor(
@@ -51,7 +54,7 @@ class Block:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Side:
     """The regressions of all rows of one side."""
 
@@ -62,13 +65,13 @@ class Side:
     """(rows, d): the diagonal L2 penalty of each row."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Sweep:
     """What a sweep over one side gives."""
 
     vectors: Tensor
-    explained: float
-    """By how much the vectors lower the sum of weighted squared targets, penalty included."""
+    loss: float
+    """The weighted squared errors plus what the penalties of the vectors come to."""
 
 
 def blocks(
@@ -112,13 +115,13 @@ def improve(
 ) -> Sweep:
     """Take the vectors of one side nearer to their least squares against the fixed side.
 
-    Each row x minimises `sum of weight * (target - <x, y>)^2 over its pairs + x' (gram + penalty) x`.
+    Each row x minimises `sum over its pairs of weight (target - <x, y>)^2 + x' (gram + penalty) x`.
 
     Raises:
         Cancelled: When `cancelled` says so, asked before each block.
     """
     improved = torch.empty_like(vectors)
-    explained = 0.0
+    loss = float((side.weights * targets.square()).sum(dtype=torch.float64))
     for block in side.blocks:
         if cancelled():
             raise Cancelled
@@ -126,11 +129,12 @@ def improve(
         right = block.sums(system.weights * targets[block.events], fixed)
         x, residual = _conjugate_gradient(system, right, vectors[block.rows])
         improved[block.rows] = x
-        explained += float((x.double() * (right + residual)).sum())
-    return Sweep(improved, explained)
+        # x'Ax - 2 x'b, where the residual is b - Ax.
+        loss -= float((x * (right + residual)).sum(dtype=torch.float64))
+    return Sweep(improved, loss)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _System:
     block: Block
     fixed: Tensor
@@ -161,22 +165,24 @@ def _conjugate_gradient(system: _System, right: Tensor, x: Tensor) -> tuple[Tens
     return x, residual
 
 
-_TINY = 1e-30
-"""Rows that are solved already take steps of 0."""
-
-
 def _dots(left: Tensor, right: Tensor) -> Tensor:
     return torch.einsum("rd,rd->r", left, right)[:, None]
 
 
-def transposed(histories: Histories, item_count: int) -> tuple[Histories, NDArray[np.int64]]:
-    """The same pairs by item, and for each the place that it had."""
+def transposed(histories: Histories, item_count: int) -> Histories:
+    """The same pairs with a row for each item."""
     order = np.argsort(histories.items, kind="stable")
     offsets = np.zeros(item_count + 1, np.int64)
     np.cumsum(np.bincount(histories.items, minlength=item_count), out=offsets[1:])
     users = histories.users[order].astype(np.int32)
-    by_item = Histories(offsets, users, histories.strengths[order], histories.times[order])
-    return by_item, order
+    return Histories(offsets, users, histories.strengths[order], histories.times[order])
+
+
+def initial(rows: Histories, dimension: int, seed: int) -> Tensor:
+    """Small random vectors (rows, dimension); 0 for rows without pairs, which they keep."""
+    vectors = torch.randn(len(rows), dimension, generator=torch.Generator().manual_seed(seed))
+    vectors *= _INITIAL_SCALE / dimension**0.5
+    return vectors.masked_fill_(torch.from_numpy(rows.lengths == 0)[:, None], 0.0)
 
 
 def _quiet_sparse() -> None:

@@ -21,7 +21,7 @@ _SMALLEST_PENALTY = 1e-6
 """Keeps the systems solvable where nothing is penalised."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Observations:
     """The regressions of a batch of users, in compressed rows."""
 
@@ -85,14 +85,18 @@ def _dual(x: _Array, weights: _Array, targets: _Array, diagonal: _Array) -> _Arr
     scaled = x / diagonal[:, None, :]
     kernel = scaled @ x.transpose(0, 2, 1)
     _diagonal(kernel)[:] += 1.0 / weights
-    return _times(np.linalg.solve(kernel, targets[:, :, None])[:, :, 0], scaled)
+    return _times(_solved(kernel, targets), scaled)
 
 
 def _primal(x: _Array, weights: _Array, targets: _Array, diagonal: _Array) -> _Array:
     weighted = x * weights[:, :, None]
     normal = weighted.transpose(0, 2, 1) @ x
     _diagonal(normal)[:] += diagonal
-    return np.linalg.solve(normal, _times(targets, weighted)[:, :, None])[:, :, 0]
+    return _solved(normal, _times(targets, weighted))
+
+
+def _solved(matrices: _Array, right: _Array) -> _Array:
+    return np.asarray(np.linalg.solve(matrices, right[:, :, None])[:, :, 0], np.float64)
 
 
 def _diagonal(matrices: _Array) -> _Array:

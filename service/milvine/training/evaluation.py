@@ -47,13 +47,13 @@ def _gives(lengths: NDArray[np.int64], holdout: Holdout) -> NDArray[np.int64]:
     return np.clip(wanted, 0, np.maximum(lengths - 1, 0))
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - what is measured, and on what
     train: Dataset,
     held_out: Histories,
     encoder: Encoder,
     item_vectors: NDArray[np.float32],
-    holdout: Holdout,
     *,
+    holdout: Holdout,
     device: str = "cpu",
     cancelled: IsCancelled = lambda: False,
 ) -> Evaluation | None:
@@ -130,11 +130,14 @@ class _Tally:
     def metrics(self) -> tuple[RankingMetrics, ...]:
         """The means, a message a cutoff."""
         return tuple(
-            RankingMetrics(
-                cutoff, *(sums / self.user_count).tolist(), len(listed) / self._item_count
-            )
+            _metrics(cutoff, sums / self.user_count, len(listed) / self._item_count)
             for cutoff, sums, listed in zip(self._cutoffs, self._sums, self._listed, strict=True)
         )
+
+
+def _metrics(cutoff: int, means: NDArray[np.float64], coverage: float) -> RankingMetrics:
+    recall, ndcg, mrr, hit_rate = means.tolist()
+    return RankingMetrics(cutoff, recall, ndcg, mrr, hit_rate, coverage)
 
 
 def _hits(ranked: NDArray[np.int64], held: Histories) -> NDArray[np.bool_]:

@@ -21,8 +21,8 @@ from milvine.domain.model import (
     Model,
     ModelConfig,
 )
+from milvine.models.base import Dataset, Fitted, IsCancelled
 from milvine.models.families import family_of, filled
-from milvine.models.base import ITEM_VECTORS, Dataset, Fitted, IsCancelled
 from milvine.models.serving import POPULARITY
 from milvine.training.dataset import build, fingerprint, popularity
 from milvine.training.evaluation import evaluate, split
@@ -98,7 +98,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
         user_count=len(dataset.users),
         item_count=len(dataset.items),
         interaction_count=len(dataset.histories.items),
-        dimension=fitted.tensors[ITEM_VECTORS].shape[1],
+        dimension=fitted.item_vectors.shape[1],
         data_fingerprint=fingerprint(dataset),
         train_seconds=seconds,
         epochs=fitted.epochs,
@@ -131,8 +131,8 @@ class _Work:
             part,
             held_out,
             family.encoder(family.config(self.config.settings), fitted.tensors),
-            fitted.tensors[ITEM_VECTORS],
-            self.holdout,
+            fitted.item_vectors,
+            holdout=self.holdout,
             device=self.device,
             cancelled=self.cancelled,
         )
