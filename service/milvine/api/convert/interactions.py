@@ -1,0 +1,126 @@
+"""Interactions: messages into Arrow columns, without an object a row."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from milvine.api.convert.values import (
+    MAX_SECONDS,
+    MIN_SECONDS,
+    check_count,
+    raise_all,
+    timestamp,
+)
+from milvine.domain.catalog import Catalog
+from milvine.domain.entity import from_micros
+from milvine.domain.errors import InvalidPageToken, Violation
+from milvine.domain.interaction import INTERACTIONS, Rejection, check_interactions
+from milvine.records import Place
+from milvine.v1 import interaction_pb2, retrieval_service_pb2
+
+MAX_BATCH = 10_000
+MAX_HISTORY = 1_000
+# Where a timestamp has no meaning: outside the years that the domain accepts.
+_NO_MOMENT = np.iinfo(np.int64).max
+# The rules of interactions want a user; an anonymous history has none.
+_ANONYMOUS = "anonymous"
+
+Row: TypeAlias = Mapping[str, Any]
+"""A row of INTERACTIONS."""
+_Interactions = Sequence[interaction_pb2.Interaction]
+_Events = Sequence[retrieval_service_pb2.HistoryEvent]
+
+
+def table(messages: _Interactions, catalog: Catalog) -> pa.Table:
+    """The interactions of a batch as INTERACTIONS columns; the error names every fault."""
+    check_count(len(messages), "interactions", least=1, most=MAX_BATCH)
+    columns = {
+        "event_id": [m.event_id for m in messages],
+        "user_id": [m.user_id for m in messages],
+        **_shared_columns(messages),
+    }
+    return _checked(columns, catalog, "interactions")
+
+
+def history(messages: _Events, catalog: Catalog, path: str) -> pa.Table:
+    """The events of an anonymous person as INTERACTIONS columns, in their order."""
+    check_count(len(messages), path, least=1, most=MAX_HISTORY)
+    columns = {
+        "event_id": [None] * len(messages),
+        "user_id": [_ANONYMOUS] * len(messages),
+        **_shared_columns(messages),
+    }
+    return _checked(columns, catalog, path)
+
+
+def rows(table: pa.Table) -> list[Row]:
+    """The rows of a page of INTERACTIONS."""
+    found: list[Row] = table.to_pylist()
+    return found
+
+
+def interaction_message(row: Row) -> interaction_pb2.Interaction:
+    """The message of a row."""
+    return interaction_pb2.Interaction(
+        event_id=row["event_id"] or "",
+        user_id=row["user_id"],
+        item_id=row["item_id"],
+        event_type=row["event_type"],
+        value=row["value"],
+        event_time=timestamp(from_micros(row["event_time"])),
+    )
+
+
+def cursor(row: Row) -> str:
+    """The place of a row in the pages of its user."""
+    return json.dumps([row["event_time"], row["item_id"], row["event_type"], row["event_id"] or ""])
+
+
+def place(cursor: str | None) -> Place | None:
+    """The place that a cursor names."""
+    if cursor is None:
+        return None
+    try:
+        return Place(*json.loads(cursor))
+    except (ValueError, TypeError) as exc:
+        raise InvalidPageToken from exc
+
+
+def _shared_columns(messages: _Interactions | _Events) -> Mapping[str, Any]:
+    return {
+        "item_id": [m.item_id for m in messages],
+        "event_type": [m.event_type for m in messages],
+        "value": [m.value if m.HasField("value") else None for m in messages],
+        "event_time": _times(messages),
+    }
+
+
+def _times(messages: _Interactions | _Events) -> pa.Array:
+    """Microseconds since 1970, null where there is no time: (messages,) int64."""
+    times = [m.event_time for m in messages]
+    seconds = np.array([t.seconds for t in times], np.int64)
+    nanos = np.array([t.nanos for t in times], np.int64)
+    is_moment = (
+        (seconds >= MIN_SECONDS) & (seconds <= MAX_SECONDS) & (nanos >= 0) & (nanos < 1_000_000_000)
+    )
+    micros = np.where(is_moment, seconds * 1_000_000 + nanos // 1_000, _NO_MOMENT)
+    is_missing = np.array([not m.HasField("event_time") for m in messages])
+    return pa.array(micros, mask=is_missing)
+
+
+def _checked(columns: Mapping[str, Any], catalog: Catalog, path: str) -> pa.Table:
+    now = time.time_ns() // 1_000
+    unchecked = pa.table(columns, schema=INTERACTIONS)
+    good, rejections = check_interactions(unchecked, catalog, now_micros=now)
+    raise_all(_violations(rejections, path))
+    return good
+
+
+def _violations(rejections: Iterable[Rejection], path: str) -> Iterator[Violation]:
+    return (Violation(f"{path}[{r.row}].{r.column}", r.reason) for r in rejections)

@@ -1,0 +1,173 @@
+"""What callers ask of retrieval, and what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from milvine.api.convert.interactions import history
+from milvine.api.convert.values import (
+    check_count,
+    parameters,
+    required_id,
+    required_ids,
+    value_messages,
+)
+from milvine.api.paging import size_of
+from milvine.domain.catalog import MAX_FIELDS, Catalog
+from milvine.domain.errors import InvalidArgument
+from milvine.domain.hit import Hit, Recommendation, Source
+from milvine.domain.query import (
+    DEFAULT_PAGE_SIZE,
+    Embeddings,
+    HistorySubject,
+    Neighbours,
+    Selection,
+    Subject,
+    UserSubject,
+    VectorSubject,
+)
+from milvine.v1 import retrieval_service_pb2 as pb
+
+MAX_FILTER_BYTES = 16_384
+MAX_EXCLUDED = 10_000
+MAX_SUBJECTS = 256
+MAX_IDS = 1_000
+_MAX_DIMENSION = 32_768
+_SOURCES = {source: pb.RecommendResponse.Source.Value(f"SOURCE_{source}") for source in Source}
+
+
+def subject(message: pb.Subject, catalog: Catalog | None, path: str) -> Subject:
+    """Whom to recommend to; a history needs the catalog."""
+    match message.WhichOneof("kind"):
+        case "user_id":
+            return UserSubject(required_id(message.user_id, f"{path}.user_id"))
+        case "history" if catalog is not None:
+            return HistorySubject(
+                history(message.history.events, catalog, f"{path}.history.events")
+            )
+        case "vector":
+            return VectorSubject(_vector(message.vector.values, f"{path}.vector.values"))
+        case _:
+            raise InvalidArgument.at(path, "must be a user_id, a history or a vector")
+
+
+def subjects(messages: Sequence[pb.Subject], catalog: Catalog | None) -> list[Subject]:
+    """Whom to recommend to in a batch."""
+    return [subject(message, catalog, f"subjects[{i}]") for i, message in enumerate(messages)]
+
+
+def check_subject_count(messages: Sequence[pb.Subject]) -> None:
+    """Raise InvalidArgument unless a batch has 1 to 256 subjects."""
+    check_count(len(messages), "subjects", least=1, most=MAX_SUBJECTS)
+
+
+def selection(options: pb.RecommendOptions) -> Selection:
+    """Which items to recommend."""
+    excluded = required_ids(
+        options.exclude_item_ids, "options.exclude_item_ids", least=0, most=MAX_EXCLUDED
+    )
+    return Selection(
+        page_size=size_of(options.page_size, DEFAULT_PAGE_SIZE, "options.page_size"),
+        filter=_filter(options.filter, "options.filter"),
+        filter_params=parameters(options.filter_params, "options.filter_params"),
+        return_fields=_return_fields(options.return_fields, "options.return_fields"),
+        exclude_ids=frozenset(excluded),
+        include_seen=options.include_seen,
+    )
+
+
+def neighbour_selection(request: pb.SimilarItemsRequest | pb.SimilarUsersRequest) -> Selection:
+    """Which neighbours to find."""
+    return Selection(
+        page_size=size_of(request.page_size, DEFAULT_PAGE_SIZE),
+        filter=_filter(request.filter, "filter"),
+        filter_params=parameters(request.filter_params, "filter_params"),
+        return_fields=_return_fields(request.return_fields, "return_fields"),
+    )
+
+
+def embedding_ids(request: pb.GetEmbeddingsRequest) -> tuple[list[str], list[str]]:
+    """The items and the users whose embeddings are asked for."""
+    if not request.item_ids and not request.user_ids:
+        raise InvalidArgument.at("item_ids", "must have an id, or user_ids must")
+    return (
+        required_ids(request.item_ids, "item_ids", least=0, most=MAX_IDS),
+        required_ids(request.user_ids, "user_ids", least=0, most=MAX_IDS),
+    )
+
+
+def recommendation_message(found: Recommendation) -> pb.RecommendResponse:
+    """The message of a recommendation."""
+    return pb.RecommendResponse(
+        hits=_item_hits(found.hits),
+        release_id=found.release_id,
+        source=_SOURCES[found.source],
+        shortfall=(
+            pb.RecommendResponse.SHORTFALL_NO_MORE_MATCHES
+            if found.is_short
+            else pb.RecommendResponse.SHORTFALL_UNSPECIFIED
+        ),
+    )
+
+
+def similar_items_message(found: Neighbours) -> pb.SimilarItemsResponse:
+    """The message of items like an item."""
+    return pb.SimilarItemsResponse(hits=_item_hits(found.hits), release_id=found.release_id)
+
+
+def similar_users_message(found: Neighbours) -> pb.SimilarUsersResponse:
+    """The message of users like a user."""
+    hits = [
+        pb.UserHit(user_id=hit.id, score=hit.score, fields=value_messages(hit.fields))
+        for hit in found.hits
+    ]
+    return pb.SimilarUsersResponse(hits=hits, release_id=found.release_id)
+
+
+def embeddings_message(
+    found: Embeddings, item_ids: Sequence[str], user_ids: Sequence[str]
+) -> pb.GetEmbeddingsResponse:
+    """The message of embeddings, in the order asked for."""
+    return pb.GetEmbeddingsResponse(
+        items=_embeddings(found.items, item_ids),
+        users=_embeddings(found.users, user_ids),
+        missing_item_ids=[i for i in item_ids if i not in found.items],
+        missing_user_ids=[i for i in user_ids if i not in found.users],
+        release_id=found.release_id,
+    )
+
+
+def _filter(text: str, path: str) -> str:
+    if len(text.encode()) > MAX_FILTER_BYTES:
+        raise InvalidArgument.at(path, f"must be at most {MAX_FILTER_BYTES:,} bytes")
+    return text
+
+
+def _return_fields(names: Sequence[str], path: str) -> tuple[str, ...]:
+    check_count(len(names), path, least=0, most=MAX_FIELDS)
+    if "*" in names and len(names) > 1:
+        raise InvalidArgument.at(path, "must be `*` alone or names of fields")
+    return tuple(dict.fromkeys(names))
+
+
+def _vector(values: Sequence[float], path: str) -> np.ndarray:
+    check_count(len(values), path, least=1, most=_MAX_DIMENSION)
+    vector = np.array(values, np.float32)  # (dimension,)
+    if not np.isfinite(vector).all():
+        raise InvalidArgument.at(path, "must have finite numbers only")
+    return vector
+
+
+def _item_hits(hits: Iterable[Hit]) -> list[pb.ItemHit]:
+    return [
+        pb.ItemHit(item_id=hit.id, score=hit.score, fields=value_messages(hit.fields))
+        for hit in hits
+    ]
+
+
+def _embeddings(found: Mapping[str, np.ndarray], ids: Sequence[str]) -> list[pb.Embedding]:
+    return [
+        pb.Embedding(id=i, vector=pb.Vector(values=found[i].tolist())) for i in ids if i in found
+    ]

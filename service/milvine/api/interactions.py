@@ -1,0 +1,78 @@
+"""InteractionService."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+
+import pyarrow as pa
+
+from milvine.api import paging
+from milvine.api.convert import interactions as convert
+from milvine.api.convert.values import required_id
+from milvine.api.services import Context, Services
+from milvine.api.streams import ahead, with_catalog
+from milvine.domain.interaction import Appended
+from milvine.v1 import interaction_pb2, interaction_service_pb2_grpc
+from milvine.v1 import interaction_service_pb2 as pb
+
+
+class InteractionServicer(interaction_service_pb2_grpc.InteractionServiceServicer):
+    """Records what users did."""
+
+    def __init__(self, services: Services) -> None:
+        self._records = services.records
+
+    async def RecordInteractions(
+        self, request: pb.RecordInteractionsRequest, context: Context
+    ) -> pb.RecordInteractionsResponse:
+        catalog_id = required_id(request.catalog_id, "catalog_id")
+        done = await asyncio.to_thread(self._record, catalog_id, request.interactions)
+        return pb.RecordInteractionsResponse(
+            written_count=done.written, duplicate_count=done.duplicates
+        )
+
+    async def StreamInteractions(
+        self, request_iterator: AsyncIterator[pb.StreamInteractionsRequest], context: Context
+    ) -> AsyncIterator[pb.StreamInteractionsResponse]:
+        index = 0
+        # The next batch is read and parsed while this one is written.
+        async with aclosing(ahead(self._parsed(request_iterator))) as batches:
+            async for catalog_id, table in batches:
+                done = await asyncio.to_thread(self._records.interactions.append, catalog_id, table)
+                yield pb.StreamInteractionsResponse(
+                    batch_index=index, written_count=done.written, duplicate_count=done.duplicates
+                )
+                index += 1
+
+    async def ListInteractions(
+        self, request: pb.ListInteractionsRequest, context: Context
+    ) -> pb.ListInteractionsResponse:
+        catalog_id = required_id(request.catalog_id, "catalog_id")
+        user_id = required_id(request.user_id, "user_id")
+        found = await asyncio.to_thread(self._page, catalog_id, user_id, paging.page_of(request))
+        rows, token = paging.cut(request, found, convert.cursor)
+        return pb.ListInteractionsResponse(
+            interactions=[convert.interaction_message(row) for row in rows], next_page_token=token
+        )
+
+    async def _parsed(
+        self, requests: AsyncIterator[pb.StreamInteractionsRequest]
+    ) -> AsyncIterator[tuple[str, pa.Table]]:
+        async for catalog_id, batch in with_catalog(requests):
+            table = await asyncio.to_thread(self._table, catalog_id, batch.interactions)
+            yield catalog_id, table
+
+    def _record(self, catalog_id: str, messages: Sequence[interaction_pb2.Interaction]) -> Appended:
+        table = self._table(catalog_id, messages)
+        return self._records.interactions.append(catalog_id, table)
+
+    def _table(self, catalog_id: str, messages: Sequence[interaction_pb2.Interaction]) -> pa.Table:
+        return convert.table(messages, self._records.catalogs.get(catalog_id))
+
+    def _page(self, catalog_id: str, user_id: str, page: paging.Page) -> Sequence[convert.Row]:
+        self._records.catalogs.get(catalog_id)
+        place = convert.place(page.after)
+        table = self._records.interactions.page(catalog_id, user_id, limit=page.limit, before=place)
+        return convert.rows(table)

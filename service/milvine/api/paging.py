@@ -1,0 +1,99 @@
+"""Pages of lists: sizes and opaque tokens.
+
+A token holds the place to go on from and a digest of the method's request without the size, so
+that it is refused by another method and for other arguments. It is no secret: it grants nothing
+that the caller couldn't ask for.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self, TypeVar
+
+from milvine.domain.errors import InvalidArgument, InvalidPageToken
+
+DEFAULT_SIZE = 50
+MAX_SIZE = 1_000
+_MAX_TOKEN_LENGTH = 4_096
+
+Row = TypeVar("Row")
+
+
+class ListRequest(Protocol):
+    """A request for a page of a list."""
+
+    page_size: int
+    page_token: str
+
+    def MergeFrom(self, other: Self, /) -> None:
+        """Take over the other's fields."""
+
+    def SerializeToString(self, *, deterministic: bool) -> bytes:
+        """The bytes of the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which part of a list to read."""
+
+    limit: int
+    """One row more than fits, which tells whether another page follows."""
+    after: str | None
+    """The cursor of the last row of the page before; None for the first page."""
+
+
+def size_of(page_size: int, default: int, path: str = "page_size") -> int:
+    """The rows to return: 0 takes the default, more than 1,000 are read as 1,000."""
+    if page_size < 0:
+        raise InvalidArgument.at(path, f"must be 0 to {MAX_SIZE:,}; 0 takes {default}")
+    return min(page_size or default, MAX_SIZE)
+
+
+def page_of(request: ListRequest) -> Page:
+    """The page that a list request asks for; raises InvalidPageToken for a foreign token."""
+    limit = size_of(request.page_size, DEFAULT_SIZE) + 1
+    return Page(limit, _cursor(request) if request.page_token else None)
+
+
+def cut(
+    request: ListRequest, rows: Sequence[Row], cursor: Callable[[Row], str]
+) -> tuple[Sequence[Row], str]:
+    """The rows of the page and the token of the next one, empty on the last."""
+    size = size_of(request.page_size, DEFAULT_SIZE)
+    if len(rows) <= size:
+        return rows, ""
+    return rows[:size], _token(request, cursor(rows[size - 1]))
+
+
+def _cursor(request: ListRequest) -> str:
+    token = request.page_token
+    if len(token) > _MAX_TOKEN_LENGTH:
+        raise InvalidPageToken
+    try:
+        cursor, _ = json.loads(base64.urlsafe_b64decode(token))
+    except (ValueError, TypeError, RecursionError) as exc:
+        raise InvalidPageToken from exc
+    # Made anew, so that no other spelling of the same content passes.
+    if not isinstance(cursor, str) or token != _token(request, cursor):
+        raise InvalidPageToken
+    return cursor
+
+
+def _token(request: ListRequest, cursor: str) -> str:
+    content = json.dumps([cursor, _digest(request, cursor)], ensure_ascii=False)
+    return base64.urlsafe_b64encode(content.encode("utf-8", "surrogatepass")).decode()
+
+
+def _digest(request: ListRequest, cursor: str) -> str:
+    same = type(request)()
+    same.MergeFrom(request)
+    same.page_size, same.page_token = 0, ""
+    digest = hashlib.blake2b(digest_size=12, person=b"milvine")
+    digest.update(type(request).__qualname__.encode() + b"\0")
+    digest.update(cursor.encode("utf-8", "surrogatepass") + b"\0")
+    digest.update(same.SerializeToString(deterministic=True))
+    return digest.hexdigest()

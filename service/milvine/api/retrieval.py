@@ -1,0 +1,112 @@
+"""RetrievalService."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from milvine.api.convert import retrieval as convert
+from milvine.api.convert.values import required_id
+from milvine.api.services import Context, Services
+from milvine.domain.catalog import Catalog
+from milvine.domain.entity import Side
+from milvine.domain.errors import InvalidArgument, Violation
+from milvine.v1 import retrieval_service_pb2 as pb
+from milvine.v1 import retrieval_service_pb2_grpc
+
+_OPTIONS = ("filter", "return_fields")
+"""What a Selection calls fields that stand in a message of options."""
+
+
+class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
+    """Finds items for users, and neighbours of items and users."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._retriever = services.retriever
+
+    async def Recommend(
+        self, request: pb.RecommendRequest, context: Context
+    ) -> pb.RecommendResponse:
+        catalog_id = required_id(request.catalog_id, "catalog_id")
+        catalog = await self._catalog_for(catalog_id, [request.subject])
+        subject = convert.subject(request.subject, catalog, "subject")
+        selection = convert.selection(request.options)
+        timeout_s = self._services.timeout_s(context)
+        with _in_options():
+            found = await self._retriever.recommend(
+                catalog_id, [subject], selection, timeout_s=timeout_s
+            )
+        return convert.recommendation_message(found[0])
+
+    async def BatchRecommend(
+        self, request: pb.BatchRecommendRequest, context: Context
+    ) -> pb.BatchRecommendResponse:
+        catalog_id = required_id(request.catalog_id, "catalog_id")
+        convert.check_subject_count(request.subjects)
+        catalog = await self._catalog_for(catalog_id, request.subjects)
+        subjects = convert.subjects(request.subjects, catalog)
+        selection = convert.selection(request.options)
+        timeout_s = self._services.timeout_s(context)
+        with _in_options():
+            found = await self._retriever.recommend(
+                catalog_id, subjects, selection, timeout_s=timeout_s
+            )
+        return pb.BatchRecommendResponse(
+            recommendations=[convert.recommendation_message(one) for one in found]
+        )
+
+    async def SimilarItems(
+        self, request: pb.SimilarItemsRequest, context: Context
+    ) -> pb.SimilarItemsResponse:
+        found = await self._retriever.similar(
+            Side.ITEM,
+            required_id(request.catalog_id, "catalog_id"),
+            required_id(request.item_id, "item_id"),
+            convert.neighbour_selection(request),
+            timeout_s=self._services.timeout_s(context),
+        )
+        return convert.similar_items_message(found)
+
+    async def SimilarUsers(
+        self, request: pb.SimilarUsersRequest, context: Context
+    ) -> pb.SimilarUsersResponse:
+        found = await self._retriever.similar(
+            Side.USER,
+            required_id(request.catalog_id, "catalog_id"),
+            required_id(request.user_id, "user_id"),
+            convert.neighbour_selection(request),
+            timeout_s=self._services.timeout_s(context),
+        )
+        return convert.similar_users_message(found)
+
+    async def GetEmbeddings(
+        self, request: pb.GetEmbeddingsRequest, context: Context
+    ) -> pb.GetEmbeddingsResponse:
+        catalog_id = required_id(request.catalog_id, "catalog_id")
+        item_ids, user_ids = convert.embedding_ids(request)
+        timeout_s = self._services.timeout_s(context)
+        found = await self._retriever.embeddings(
+            catalog_id, item_ids, user_ids, timeout_s=timeout_s
+        )
+        return convert.embeddings_message(found, item_ids, user_ids)
+
+    async def _catalog_for(self, catalog_id: str, subjects: Sequence[pb.Subject]) -> Catalog | None:
+        """The catalog where histories have to be checked against it."""
+        if not any(subject.HasField("history") for subject in subjects):
+            return None
+        return await asyncio.to_thread(self._services.records.catalogs.get, catalog_id)
+
+
+@contextmanager
+def _in_options() -> Iterator[None]:
+    """Names the fields of a selection as the request has them."""
+    try:
+        yield
+    except InvalidArgument as exc:
+        violations = [
+            Violation(f"options.{v.field}", v.description) if v.field.startswith(_OPTIONS) else v
+            for v in exc.violations
+        ]
+        raise InvalidArgument(violations, exc.reason, exc.metadata) from exc

@@ -1,0 +1,133 @@
+"""The gRPC server with all its services."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+from google.longrunning import operations_pb2, operations_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry
+
+from milvine.api.calls import Calls
+from milvine.api.catalogs import CatalogServicer
+from milvine.api.interactions import InteractionServicer
+from milvine.api.interceptors import Interceptor
+from milvine.api.items import ItemServicer
+from milvine.api.models import ModelServicer
+from milvine.api.operations import OperationsServicer
+from milvine.api.releases import ReleaseServicer
+from milvine.api.retrieval import RetrievalServicer
+from milvine.api.services import Services
+from milvine.api.users import UserServicer
+from milvine.v1 import (
+    catalog_service_pb2,
+    catalog_service_pb2_grpc,
+    interaction_service_pb2,
+    interaction_service_pb2_grpc,
+    item_service_pb2,
+    item_service_pb2_grpc,
+    model_service_pb2,
+    model_service_pb2_grpc,
+    release_service_pb2,
+    release_service_pb2_grpc,
+    retrieval_service_pb2,
+    retrieval_service_pb2_grpc,
+    user_service_pb2,
+    user_service_pb2_grpc,
+)
+
+SERVICE_NAMES = tuple(
+    service.full_name
+    for module in (
+        catalog_service_pb2,
+        item_service_pb2,
+        user_service_pb2,
+        interaction_service_pb2,
+        model_service_pb2,
+        release_service_pb2,
+        retrieval_service_pb2,
+        operations_pb2,
+    )
+    for service in module.DESCRIPTOR.services_by_name.values()
+)
+"""The services, by the names under which health speaks of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a server uses its connections."""
+
+    max_receive_bytes: int = 64 * 2**20
+    """The largest request."""
+    max_send_bytes: int = 64 * 2**20
+    """The largest answer."""
+    max_concurrent_calls: int | None = None
+    """Calls over this number are refused with RESOURCE_EXHAUSTED; None: no limit."""
+    reuse_port: bool = False
+    """Whether several processes serve one port."""
+    keepalive_s: int = 60
+    """The pause after which a silent connection is asked whether it lives."""
+    keepalive_timeout_s: int = 20
+    """How long it may take to answer."""
+    min_ping_interval_s: int = 10
+    """How often clients may ask the same; more are cut off."""
+
+    def channel_arguments(self) -> list[tuple[str, int]]:
+        """The options as gRPC names them."""
+        return [
+            ("grpc.max_receive_message_length", self.max_receive_bytes),
+            ("grpc.max_send_message_length", self.max_send_bytes),
+            ("grpc.so_reuseport", int(self.reuse_port)),
+            ("grpc.keepalive_time_ms", self.keepalive_s * 1_000),
+            ("grpc.keepalive_timeout_ms", self.keepalive_timeout_s * 1_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", self.min_ping_interval_s * 1_000),
+        ]
+
+
+def build_server(
+    services: Services,
+    *,
+    options: Options | None = None,
+    health_servicer: health.aio.HealthServicer | None = None,
+    registry: CollectorRegistry | None = None,
+) -> grpc.aio.Server:
+    """A server with every service, health and reflection; the caller binds its port and starts it.
+
+    Args:
+        services: what the servicers call.
+        options: how it uses its connections.
+        health_servicer: tells probes how the server is; without one they hear SERVING.
+        registry: where the metrics of calls are kept; without one they are not read.
+    """
+    chosen = options or Options()
+    calls = Calls(registry or CollectorRegistry(), timeout_s=services.call_timeout_s)
+    server = grpc.aio.server(
+        interceptors=[Interceptor(calls)],
+        options=chosen.channel_arguments(),
+        maximum_concurrent_rpcs=chosen.max_concurrent_calls,
+    )
+    _add_servicers(server, services)
+    health_pb2_grpc.add_HealthServicer_to_server(
+        health_servicer or health.aio.HealthServicer(), server
+    )
+    names = (*SERVICE_NAMES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+    reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
+    return server
+
+
+def _add_servicers(server: grpc.aio.Server, services: Services) -> None:
+    catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(services), server)
+    item_service_pb2_grpc.add_ItemServiceServicer_to_server(ItemServicer(services), server)
+    user_service_pb2_grpc.add_UserServiceServicer_to_server(UserServicer(services), server)
+    interaction_service_pb2_grpc.add_InteractionServiceServicer_to_server(
+        InteractionServicer(services), server
+    )
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(services), server)
+    release_service_pb2_grpc.add_ReleaseServiceServicer_to_server(ReleaseServicer(services), server)
+    retrieval_service_pb2_grpc.add_RetrievalServiceServicer_to_server(
+        RetrievalServicer(services), server
+    )
+    operations_pb2_grpc.add_OperationsServicer_to_server(OperationsServicer(services), server)
