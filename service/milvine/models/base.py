@@ -108,7 +108,7 @@ class Fitted:
 
     @property
     def item_vectors(self) -> NDArray[np.float32]:
-        """(items, dimension)"""
+        """The vectors of items (items, dimension)."""
         return self.tensors[ITEM_VECTORS].astype(np.float32, copy=False)
 
 

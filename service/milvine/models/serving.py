@@ -9,11 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from milvine.domain.catalog import Catalog
 from milvine.domain.model import Model
-from milvine.models.base import ITEM_VECTORS, Encoder, Feedback, Histories, Tensors
+from milvine.models.base import ITEM_VECTORS, Encoder, Feedback, Tensors
 from milvine.models.families import family_of
-from milvine.models.histories import history_of
 from milvine.models.vocabulary import Vocabulary
 
 POPULARITY = "item_popularity"
@@ -53,17 +51,11 @@ class ServingModel:
     encoder: Encoder
     feedback: Feedback
     """What histories are made of for the encoder."""
-    catalog: Catalog
-    """Declares the event types."""
 
     @property
     def dimension(self) -> int:
         """The dimensions of the vectors."""
         return self.encoder.dimension
-
-    def history_of(self, events: pa.Table, users: Vocabulary | None = None) -> Histories:
-        """The histories that the encoder takes, as `milvine.models.history_of` makes them."""
-        return history_of(events, self.catalog, self.feedback, items=self.items, users=users)
 
     @property
     def taste_dimension(self) -> int:
@@ -71,7 +63,7 @@ class ServingModel:
         return self.encoder.taste_dimension
 
 
-def load_serving_model(artifacts: ModelStore, model: Model, catalog: Catalog) -> ServingModel:
+def load_serving_model(artifacts: ModelStore, model: Model) -> ServingModel:
     """Load a model to serve.
 
     Raises:
@@ -89,5 +81,4 @@ def load_serving_model(artifacts: ModelStore, model: Model, catalog: Catalog) ->
         by_popularity=np.argsort(-counts, kind="stable"),
         encoder=family.encoder(family.config(model.config.settings), stored.tensors),
         feedback=family.learns_from,
-        catalog=catalog,
     )
