@@ -67,7 +67,6 @@ class Als:
 
     name: str = "als"
     learns_from: Feedback = Feedback.IMPLICIT
-    bias_dimensions: int = 0
 
     def config(self, settings: Mapping[str, Setting]) -> AlsConfig:
         """The settings with defaults filled in; raises InvalidArgument naming each bad one."""

@@ -126,10 +126,6 @@ class Family(Protocol[C]):
     def learns_from(self) -> Feedback:
         """The interactions it can use."""
 
-    @property
-    def bias_dimensions(self) -> int:
-        """How many of the last dimensions of its vectors are biases."""
-
     def config(self, settings: Mapping[str, Setting]) -> C:
         """The settings with defaults filled in; raises InvalidArgument naming each bad one."""
 
