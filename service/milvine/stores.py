@@ -124,8 +124,9 @@ class Stores:
         if lite_file is not None:
             lite_file.parent.mkdir(parents=True, exist_ok=True)
             start = LiteProcess.attach_or_open if self._owns_embedded else LiteProcess.attach
-            self._embedded.process = await asyncio.to_thread(start, lite_file)
-            uri = self._embedded.process.uri
+            process = await asyncio.to_thread(start, lite_file)
+            self._embedded.process = process
+            uri = process.uri
         try:
             return await Vectors.connect(
                 uri,

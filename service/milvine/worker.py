@@ -40,7 +40,7 @@ async def work(settings: Settings, *, attached: bool) -> None:
     if attached:
         tasks.append(asyncio.create_task(_stop_with_server(stopping)))
     try:
-        await _first(stores.connected.wait(), stopping.wait(), tasks[0])
+        await _first(stores.connected, stopping)
         if not stopping.is_set():
             await _work(settings, stores, stopping)
     finally:
@@ -110,7 +110,9 @@ async def _stop_with_server(stopping: asyncio.Event) -> None:
     stopping.set()
 
 
-async def _first(*waits: asyncio.Future[None] | object) -> None:
-    """Wait for the first of several."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]  # type: ignore[arg-type]
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+async def _first(*events: asyncio.Event) -> None:
+    """Wait until one of several events is set."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()

@@ -181,7 +181,7 @@ class Builder:
         """Read what the collections will hold; blocks."""
         model = self._records.models.get(release.model_id)
         catalog = self._records.catalogs.get(release.catalog_id)
-        served = load_serving_model(self._artifacts, model, catalog)
+        served = load_serving_model(self._artifacts, model)
         metadata = {side: read_metadata(self._records, release, side) for side in Side}
         events = self._records.interactions.scan(catalog.id, event_types=model.event_types or None)
         return Source(

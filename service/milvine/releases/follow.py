@@ -71,9 +71,7 @@ class Follower:
                 await carry_changes(self._records, self._vectors, release, served)
 
     def _load_model(self, model_id: str) -> ServingModel:
-        model = self._records.models.get(model_id)
-        catalog = self._records.catalogs.get(model.catalog_id)
-        return load_serving_model(self._artifacts, model, catalog)
+        return load_serving_model(self._artifacts, self._records.models.get(model_id))
 
     async def _is_behind(self, release: Release) -> bool:
         revision = await asyncio.to_thread(self._records.catalogs.revision, release.catalog_id)

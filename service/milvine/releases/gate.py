@@ -36,7 +36,7 @@ async def measure_recall(
     bounds = np.partition(scores, -depth, axis=1)[:, -depth]
     found = await vectors.search(spec, queries, limit=depth, timeout_s=CHECK_S)
     right = sum(_right(hits, bound) for hits, bound in zip(found, bounds, strict=True))
-    return right / (len(queries) * depth)
+    return float(right / (len(queries) * depth))
 
 
 def _right(hits: list[Hit], bound: float) -> int:

@@ -94,7 +94,7 @@ class ActiveReleases:
             return Active(catalog, known.release, known.served, known.event_types)
         release = self._records.releases.get(catalog.active_release_id)
         model = self._records.models.get(release.model_id)
-        served = load_serving_model(self._artifacts, model, catalog)
+        served = load_serving_model(self._artifacts, model)
         return Active(catalog, release, served, model.event_types)
 
 

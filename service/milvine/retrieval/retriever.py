@@ -52,10 +52,11 @@ class Retriever:
         people = await asyncio.to_thread(find_people, self._records, active, subjects)
         search = Search(self._vectors, active, made, timeout_s=timeout_s)
         excluded = [_excluded(person, selection) for person in people]
-        known = [i for i, person in enumerate(people) if person.vector is not None]
-        vectors = [people[i].vector for i in known]
-        found = await search.best(np.stack(vectors), [excluded[i] for i in known]) if known else []
-        personal = dict(zip(known, found, strict=True))
+        known = {i: person.vector for i, person in enumerate(people) if person.vector is not None}
+        personal: dict[int, list[Hit]] = {}
+        if known:
+            found = await search.best(np.stack([*known.values()]), [excluded[i] for i in known])
+            personal = dict(zip(known, found, strict=True))
         return [
             _answer(active, made, personal[i], Source.PERSONAL)
             if i in personal

@@ -1,0 +1,236 @@
+"""Recommendations and neighbours against exact scoring in numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from milvine.domain.catalog import IndexKind, VectorIndex
+from milvine.domain.entity import Side
+from milvine.domain.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
+from milvine.domain.hit import Source
+from milvine.domain.query import HistorySubject, Selection, UserSubject, VectorSubject
+from milvine.filters import parse
+from milvine.retrieval import ActiveReleases, Retriever
+from tests.filter_oracle import evaluate
+from tests.integration.world import FIELDS, make_world, publish
+
+TIMEOUT_S = 20.0
+FILTERS = [
+    "",
+    'year >= 1990 and array_contains_any(genres, ["Sci-Fi"])',
+    'not array_contains(genres, "Drama")',
+    "genres is null or year in [1970, 1971]",
+    'title like "The%" and year == 1983',
+]
+
+
+@pytest.fixture
+async def world(stores):
+    """A published world; the exact index leaves no doubt about the answer."""
+    made = await make_world(stores, index=VectorIndex(IndexKind.FLAT))
+    await publish(stores, made, f"r{made.catalog.id}")
+    return made
+
+
+@pytest.fixture
+def retriever(stores):
+    """Retrieval that looks the active release up at each call."""
+    releases = ActiveReleases(stores.records, stores.artifacts, refresh_s=0.001)
+    return Retriever(stores.records, stores.vectors, releases)
+
+
+def expected_best(world, scores, selection, seen):
+    """The best allowed items by brute force."""
+    tree = parse(selection.filter, selection.filter_params, FIELDS)
+    allowed = [
+        i
+        for i in scores
+        if i not in seen
+        and i not in selection.exclude_ids
+        and (tree is None or evaluate(tree, world.items[i].fields))
+    ]
+    return sorted(allowed, key=lambda i: -scores[i])[: selection.page_size]
+
+
+def assert_same_ranking(hits, expected, scores):
+    """The same scores in the same order: equal scores may change places."""
+    found = [scores[hit.id] for hit in hits]
+
+    assert found == pytest.approx([scores[i] for i in expected], abs=1e-4)
+    assert [hit.score for hit in hits] == pytest.approx(found, abs=1e-3)
+
+
+@pytest.mark.parametrize("text", FILTERS)
+async def test_recommend_equals_exact_scoring(world, retriever, text):
+    """The hits for known users are the best items that match and were not seen."""
+    selection = Selection(page_size=12, filter=text)
+    subjects = [UserSubject(f"user {n}") for n in (0, 7, 23)]
+
+    answers = await retriever.recommend(world.catalog.id, subjects, selection, timeout_s=TIMEOUT_S)
+
+    for subject, answer in zip(subjects, answers, strict=True):
+        scores = world.scores(subject.user_id)
+        expected = expected_best(world, scores, selection, world.seen[subject.user_id])
+        assert answer.source is Source.PERSONAL
+        assert answer.is_short == (len(expected) < selection.page_size)
+        assert_same_ranking(answer.hits, expected, scores)
+
+
+async def test_an_anonymous_history_counts_like_a_users(world, retriever):
+    """A history in the request gives what the same history of a user gives."""
+    selection = Selection(page_size=10)
+    subjects = [UserSubject("user 3"), HistorySubject(world.events_of["user 3"])]
+
+    known, anonymous = await retriever.recommend(
+        world.catalog.id, subjects, selection, timeout_s=TIMEOUT_S
+    )
+
+    assert [hit.id for hit in anonymous.hits] == [hit.id for hit in known.hits]
+
+
+async def test_a_click_counts_at_once(world, retriever, stores):
+    """What a user does is seen by the next recommendation, and moves it."""
+    selection = Selection(page_size=20)
+    subject = UserSubject("user 1")
+    before = await retriever.recommend(world.catalog.id, [subject], selection, timeout_s=TIMEOUT_S)
+    clicked = before[0].hits[0].id
+    event = world.events_of["user 1"].slice(0, 1).set_column(2, "item_id", pa.array([clicked]))
+    stores.records.interactions.append(world.catalog.id, event)
+
+    after = await retriever.recommend(world.catalog.id, [subject], selection, timeout_s=TIMEOUT_S)
+
+    assert clicked not in [hit.id for hit in after[0].hits]
+    assert [hit.score for hit in after[0].hits] != [hit.score for hit in before[0].hits]
+
+
+async def test_seen_items_come_back_on_request(world, retriever):
+    """With `include_seen` the best items are ranked whether seen or not."""
+    selection = Selection(page_size=10, include_seen=True)
+    scores = world.scores("user 2")
+
+    (answer,) = await retriever.recommend(
+        world.catalog.id, [UserSubject("user 2")], selection, timeout_s=TIMEOUT_S
+    )
+
+    assert_same_ranking(answer.hits, expected_best(world, scores, selection, set()), scores)
+
+
+async def test_excluded_items_are_not_among_the_hits(world, retriever):
+    """Excluded ids make room for the next best."""
+    scores = world.scores("user 5")
+    everything = expected_best(world, scores, Selection(page_size=10), world.seen["user 5"])
+    selection = Selection(page_size=10, exclude_ids=frozenset(everything[:5]))
+
+    (answer,) = await retriever.recommend(
+        world.catalog.id, [UserSubject("user 5")], selection, timeout_s=TIMEOUT_S
+    )
+
+    expected = expected_best(world, scores, selection, world.seen["user 5"])
+    assert_same_ranking(answer.hits, expected, scores)
+
+
+@pytest.mark.parametrize("text", ["", "year == 1983"])
+async def test_an_unknown_user_gets_popular_items(world, retriever, text):
+    """Nothing known of the subject: the items of most users that match, and the answer says so."""
+    selection = Selection(page_size=6, filter=text)
+
+    (answer,) = await retriever.recommend(
+        world.catalog.id, [UserSubject("nobody")], selection, timeout_s=TIMEOUT_S
+    )
+
+    counts = {i: float(sum(i in seen for seen in world.seen.values())) for i in world.items}
+    known = {i: n for i, n in counts.items() if n}
+    expected = expected_best(world, known, selection, set())
+    assert answer.source is Source.POPULAR
+    assert_same_ranking(answer.hits, expected, known)
+
+
+async def test_fields_are_returned_as_written(world, retriever):
+    """The fields asked for come with each hit; a missing value is left out."""
+    selection = Selection(page_size=50, return_fields=("*",))
+
+    (answer,) = await retriever.recommend(
+        world.catalog.id, [UserSubject("user 9")], selection, timeout_s=TIMEOUT_S
+    )
+
+    assert [dict(hit.fields) for hit in answer.hits] == [
+        dict(world.items[hit.id].fields) for hit in answer.hits
+    ]
+
+
+@pytest.mark.parametrize("side", list(Side))
+async def test_similar_equals_exact_cosine(world, retriever, stores, side):
+    """Neighbours are ranked by the cosine of their vectors, without the subject itself."""
+    subject = "user 4" if side is Side.USER else world.served.items.ids[3].as_py()
+    ids = [f"user {n}" for n in range(60)] if side is Side.USER else [*world.items]
+    release = stores.records.releases.get(f"r{world.catalog.id}")
+    found = await retriever.embeddings(
+        world.catalog.id,
+        ids if side is Side.ITEM else [],
+        ids if side is Side.USER else [],
+        timeout_s=TIMEOUT_S,
+    )
+    vectors = found.users if side is Side.USER else found.items
+    own = vectors[subject] / np.linalg.norm(vectors[subject])
+    cosines = {i: float(v @ own / np.linalg.norm(v)) for i, v in vectors.items() if i != subject}
+
+    answer = await retriever.similar(
+        side, world.catalog.id, subject, Selection(page_size=10), timeout_s=TIMEOUT_S
+    )
+
+    expected = sorted(cosines, key=lambda i: -cosines[i])[:10]
+    assert answer.release_id == release.id
+    assert_same_ranking(answer.hits, expected, cosines)
+
+
+async def test_a_selective_filter_on_a_graph_index_loses_nothing(stores, retriever):
+    """Where few items match, an approximate index still gives all of them."""
+    made = await make_world(stores, index=VectorIndex(IndexKind.HNSW))
+    await publish(stores, made, f"r{made.catalog.id}")
+    selection = Selection(page_size=10, filter="year == 1983")
+
+    (answer,) = await retriever.recommend(
+        made.catalog.id, [UserSubject("user 6")], selection, timeout_s=TIMEOUT_S
+    )
+
+    scores = made.scores("user 6")
+    expected = expected_best(made, scores, selection, made.seen["user 6"])
+    assert_same_ranking(answer.hits, expected, scores)
+    assert answer.is_short
+
+
+async def test_bad_requests_name_the_field(world, retriever):
+    """A wrong dimension and an unknown field to return are told by their place."""
+    short = VectorSubject(np.ones(3, np.float32))
+
+    with pytest.raises(InvalidArgument) as wrong_dimension:
+        await retriever.recommend(world.catalog.id, [short], Selection(), timeout_s=TIMEOUT_S)
+    with pytest.raises(InvalidArgument) as unknown_field:
+        await retriever.recommend(
+            world.catalog.id,
+            [UserSubject("user 1")],
+            Selection(return_fields=("title", "prize")),
+            timeout_s=TIMEOUT_S,
+        )
+
+    assert wrong_dimension.value.violations[0].field == "subject.vector.values"
+    assert unknown_field.value.violations[0].field == "return_fields[1]"
+
+
+async def test_what_is_not_there_is_told(stores, retriever, world):
+    """An unknown catalog, one without a release, and an entity without a vector each have a reason."""
+    bare = await make_world(stores)
+    cases = [
+        (NotFound, Reason.CATALOG_NOT_FOUND, "nowhere", "x"),
+        (FailedPrecondition, Reason.NO_ACTIVE_RELEASE, bare.catalog.id, "x"),
+        (NotFound, Reason.ITEM_NOT_FOUND, world.catalog.id, "no such item"),
+    ]
+
+    for kind, reason, catalog_id, item_id in cases:
+        with pytest.raises(kind) as fault:
+            await retriever.similar(
+                Side.ITEM, catalog_id, item_id, Selection(), timeout_s=TIMEOUT_S
+            )
+        assert fault.value.reason is reason
