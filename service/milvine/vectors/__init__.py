@@ -1,7 +1,6 @@
 """Collections of vectors in Milvus: the one package that speaks to it."""
 
 from milvine.vectors.errors import CollectionMissing, CollectionNotLoaded, VectorsFault
-from milvine.vectors.expressions import quote
 from milvine.vectors.lite import LiteProcess
 from milvine.vectors.spec import CollectionSpec, Row
 from milvine.vectors.store import Vectors
@@ -14,5 +13,4 @@ __all__ = [
     "Row",
     "Vectors",
     "VectorsFault",
-    "quote",
 ]

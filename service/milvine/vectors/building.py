@@ -8,15 +8,17 @@ from pymilvus.grpc_gen.schema_pb2 import CollectionSchema
 
 from milvine.vectors import columns, indexes
 from milvine.vectors.connection import Calls
+from milvine.vectors.engine import Engine
 from milvine.vectors.errors import VectorsFault
-from milvine.vectors.indexes import Engine
 from milvine.vectors.spec import CollectionSpec
 
 
-async def create(calls: Calls, spec: CollectionSpec) -> None:
+async def create(calls: Calls, engine: Engine, spec: CollectionSpec) -> None:
     """Create an empty collection; one of the same name is dropped first."""
     await drop(calls, spec.name)
-    schema = CollectionSchema(name=spec.name, fields=columns.schema(spec.dimension, spec.fields))
+    schema = CollectionSchema(
+        name=spec.name, fields=columns.schema(spec.dimension, spec.fields, id_bytes=engine.id_bytes)
+    )
     request = pb.CreateCollectionRequest(
         collection_name=spec.name,
         schema=schema.SerializeToString(),

@@ -16,7 +16,6 @@ from pymilvus.grpc_gen.schema_pb2 import DataType, FieldData, FieldSchema, Scala
 
 from milvine.domain.catalog import Field, FieldType
 from milvine.domain.entity import (
-    MAX_ID_BYTES,
     MAX_LIST_LENGTH,
     MAX_LIST_TEXT_BYTES,
     MAX_TEXT_BYTES,
@@ -83,14 +82,14 @@ COLUMNS: dict[FieldType, Column] = {
 }
 
 
-def schema(dimension: int, fields: Iterable[Field]) -> list[FieldSchema]:
+def schema(dimension: int, fields: Iterable[Field], *, id_bytes: int) -> list[FieldSchema]:
     """The columns of a collection."""
     columns = [
         FieldSchema(
             name=ID,
             data_type=DataType.VarChar,
             is_primary_key=True,
-            type_params=pairs({"max_length": str(MAX_ID_BYTES)}),
+            type_params=pairs({"max_length": str(id_bytes)}),
         ),
         FieldSchema(
             name=VECTOR,

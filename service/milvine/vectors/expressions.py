@@ -7,13 +7,7 @@ from collections.abc import Iterable
 ANY = 'id > ""'
 """What every row matches: no id is empty."""
 
-_ESCAPES = {
-    ord("\\"): "\\\\",
-    ord('"'): '\\"',
-    ord("\n"): "\\n",
-    ord("\r"): "\\r",
-    ord("\t"): "\\t",
-}
+_ESCAPES = {ord("\\"): "\\\\", ord('"'): '\\"', ord("\n"): "\\n", ord("\r"): "\\r"}
 
 
 def quote(text: str) -> str:
@@ -22,11 +16,16 @@ def quote(text: str) -> str:
 
 
 def id_in(ids: Iterable[str]) -> str:
-    """What rows of these ids match."""
+    """What rows of these ids match; ids are as stored, here and below."""
     return f"id in [{', '.join(map(quote, ids))}]"
 
 
-def after(expression: str, last_id: str) -> str:
+def id_not_in(ids: Iterable[str]) -> str:
+    """What rows of other ids match."""
+    return f"id not in [{', '.join(map(quote, ids))}]"
+
+
+def after(last_id: str, expression: str) -> str:
     """What rows that match and whose id follows another match; an empty expression is any row."""
     beyond = f"id > {quote(last_id)}"
     return f"({expression}) and {beyond}" if expression else beyond

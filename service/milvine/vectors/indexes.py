@@ -1,38 +1,12 @@
-"""Vector indexes: what each engine builds for a declared index, and how it is searched."""
+"""Vector indexes: how they are built and searched."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 from milvine.domain.catalog import IndexKind, VectorIndex
 
 METRIC = "IP"
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """What the server at hand can do."""
-
-    is_lite: bool
-
-    @property
-    def insert_rows(self) -> int:
-        """The rows of an insert that it takes best."""
-        return 500 if self.is_lite else 2_000
-
-    @property
-    def upsert_rows(self) -> int:
-        """The rows of an upsert that it takes best: on Lite it costs the square of them."""
-        return 250 if self.is_lite else 2_000
-
-    def kind(self, index: VectorIndex) -> IndexKind:
-        """The index that is built: Lite has no HNSW, and no need of it at its sizes."""
-        match index.kind:
-            case IndexKind.AUTO | IndexKind.HNSW:
-                return IndexKind.FLAT if self.is_lite else IndexKind.HNSW
-            case kind:
-                return kind
 
 
 def build_parameters(kind: IndexKind, index: VectorIndex) -> dict[str, str]:

@@ -16,7 +16,7 @@ from milvine.domain.entity import FieldValue
 from milvine.domain.hit import Hit
 from milvine.vectors import columns, expressions, indexes
 from milvine.vectors.connection import Calls, Message
-from milvine.vectors.consistency import Guarantee
+from milvine.vectors.engine import Engine
 from milvine.vectors.spec import Row
 
 MAX_ROWS = 16_384
@@ -33,7 +33,7 @@ def search_request(  # noqa: PLR0913 - a search has as many parts
     expression: str,
     parameters: str,
     fields: Sequence[Field],
-    guarantee: Guarantee,
+    strong: bool,
 ) -> pb.SearchRequest:
     """One request for all queries; `vectors` is (q, dimension) float32."""
     queries = common.PlaceholderValue(
@@ -56,14 +56,13 @@ def search_request(  # noqa: PLR0913 - a search has as many parts
         nq=len(vectors),
         output_fields=columns.names(fields),
         search_params=columns.pairs(settings),
-        consistency_level=guarantee.level,
-        guarantee_timestamp=guarantee.timestamp,
+        **_consistency(strong=strong),
     )
 
 
-def hits(results: Message, fields: Sequence[Field]) -> list[list[Hit]]:
+def hits(results: Message, fields: Sequence[Field], engine: Engine) -> list[list[Hit]]:
     """The hits of each query, best first."""
-    ids, scores = results.ids.str_id.data, results.scores
+    ids, scores = engine.restored(results.ids.str_id.data), results.scores
     rows: Sequence[Mapping[str, FieldValue]]
     rows = columns.decode(results.fields_data, fields, len(ids)) if fields else ()
     every = iter(
@@ -80,7 +79,8 @@ class Queries:
 
     calls: Calls
     name: str
-    guarantee: Guarantee
+    engine: Engine
+    strong: bool = True
 
     async def match(self, expression: str, limit: int) -> list[str]:
         """The smallest `limit` ids of rows that match, in their order; every row for ""."""
@@ -89,21 +89,22 @@ class Queries:
         while len(found) < limit:
             size = min(limit - len(found), MAX_ROWS)
             ids = columns.decode_ids(await self._ask(page, [columns.ID], size))
-            found += sorted(ids)
+            found += ids
             if len(ids) < size:
                 break
-            page = expressions.after(expression, found[-1])
-        return found
+            page = expressions.after(max(ids), expression)
+        return self.engine.restored(found)
 
     async def fetch(
         self, ids: Sequence[str], fields: Sequence[Field], *, with_vector: bool
     ) -> list[Row]:
         """The rows of these ids that exist, in no order."""
         outputs = [columns.ID, *columns.names(fields), *([columns.VECTOR] if with_vector else [])]
+        stored = self.engine.stored(ids)
         rows: list[Row] = []
-        for at in range(0, len(ids), _FETCH_BATCH):
-            some = expressions.id_in(ids[at : at + _FETCH_BATCH])
-            rows += _rows(await self._ask(some, outputs), fields, with_vector=with_vector)
+        for at in range(0, len(stored), _FETCH_BATCH):
+            some = expressions.id_in(stored[at : at + _FETCH_BATCH])
+            rows += self._rows(await self._ask(some, outputs), fields, with_vector=with_vector)
         return rows
 
     async def count(self) -> int:
@@ -122,17 +123,22 @@ class Queries:
             expr=expression,
             output_fields=outputs,
             query_params=columns.pairs(settings),
-            consistency_level=self.guarantee.level,
-            guarantee_timestamp=self.guarantee.timestamp,
+            **_consistency(strong=self.strong),
         )
         reply = await self.calls.send(self.calls.rpc.Query, request)
         return reply.fields_data
 
+    def _rows(self, data: Message, fields: Sequence[Field], *, with_vector: bool) -> list[Row]:
+        ids = self.engine.restored(columns.decode_ids(data))
+        values = columns.decode(data, fields, len(ids))
+        if not with_vector:
+            return [Row(id_, row) for id_, row in zip(ids, values, strict=True)]
+        vectors = columns.decode_vectors(data)
+        return [Row(*parts) for parts in zip(ids, values, vectors, strict=True)]
 
-def _rows(data: Message, fields: Sequence[Field], *, with_vector: bool) -> list[Row]:
-    ids = columns.decode_ids(data)
-    values = columns.decode(data, fields, len(ids))
-    if not with_vector:
-        return [Row(id_, row) for id_, row in zip(ids, values, strict=True)]
-    vectors = columns.decode_vectors(data)
-    return [Row(*parts) for parts in zip(ids, values, vectors, strict=True)]
+
+def _consistency(*, strong: bool) -> dict[str, int]:
+    """What a read has to see: every write that was acknowledged, or those until a moment ago."""
+    level = common.ConsistencyLevel.Strong if strong else common.ConsistencyLevel.Bounded
+    # 2 is Milvus's own sign for bounded; servers before 2.3 look at nothing else.
+    return {"consistency_level": level, "guarantee_timestamp": 0 if strong else 2}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -11,12 +11,11 @@ from pymilvus.grpc_gen import milvus_pb2 as pb
 
 from milvine.domain.catalog import Field, IndexKind
 from milvine.domain.entity import FieldValue
-from milvine.domain.filter import Dialect
+from milvine.domain.filter import LITE, MILVUS, Dialect
 from milvine.domain.hit import Hit
 from milvine.vectors import building, expressions, indexes, reading, writing
 from milvine.vectors.connection import Connection
-from milvine.vectors.consistency import STRONG, Writes
-from milvine.vectors.indexes import Engine
+from milvine.vectors.engine import Engine
 from milvine.vectors.reading import Queries
 from milvine.vectors.spec import CollectionSpec, Row
 from milvine.vectors.writing import Batch
@@ -28,14 +27,13 @@ class Vectors:
     """Collections of vectors in one Milvus.
 
     Every method raises Unavailable where the server does not answer, DeadlineExceeded where
-    it takes longer than `timeout_s`, and CollectionMissing. Reads see every write that this
-    object made before them; writes of other processes within 5 seconds, with `strong` at once.
+    it takes longer than `timeout_s`, and CollectionMissing. Reads see writes a moment after they
+    were acknowledged; `strong` ones at once, by any process, and wait for that moment.
     """
 
     def __init__(self, connection: Connection, engine: Engine) -> None:
         self._connection = connection
         self._engine = engine
-        self._writes = Writes()
 
     @classmethod
     async def connect(
@@ -57,7 +55,7 @@ class Vectors:
     @property
     def dialect(self) -> Dialect:
         """What filter expressions the server understands."""
-        return Dialect(negates_calls=not self._engine.is_lite)
+        return LITE if self._engine.is_lite else MILVUS
 
     @property
     def has_aliases(self) -> bool:
@@ -68,13 +66,21 @@ class Vectors:
         """Whether searches scan every row, so that a short answer has all that there is."""
         return self._engine.kind(spec.index) is IndexKind.FLAT
 
+    def ids_in(self, ids: Iterable[str]) -> str:
+        """The filter expression that rows of these ids match."""
+        return expressions.id_in(self._engine.stored(ids))
+
+    def ids_not_in(self, ids: Iterable[str]) -> str:
+        """The filter expression that rows of other ids match."""
+        return expressions.id_not_in(self._engine.stored(ids))
+
     async def ping(self, *, timeout_s: float) -> None:
         """Return if the server answers."""
         await self._connection.hello(timeout_s=timeout_s)
 
     async def create(self, spec: CollectionSpec, *, timeout_s: float) -> None:
         """Create an empty collection; one of the same name is dropped first."""
-        await building.create(self._connection.within(timeout_s), spec)
+        await building.create(self._connection.within(timeout_s), self._engine, spec)
 
     async def write(
         self,
@@ -93,16 +99,15 @@ class Vectors:
         InvalidArgument, before anything is written, for vectors that are not finite or of
         another dimension.
         """
-        batch = Batch(ids, vectors, fields)
-        timestamp = await writing.write(
+        batch = Batch(self._engine.stored(ids), vectors, fields)
+        await writing.write(
             self._connection.within(timeout_s), self._engine, spec, batch, fresh=fresh
         )
-        self._writes.note(spec.name, timestamp)
 
     async def delete(self, name: str, ids: Sequence[str], *, timeout_s: float) -> None:
         """Delete the rows of these ids, where there are any."""
-        timestamp = await writing.delete(self._connection.within(timeout_s), name, ids)
-        self._writes.note(name, timestamp)
+        stored = self._engine.stored(ids)
+        await writing.delete(self._connection.within(timeout_s), name, stored)
 
     async def seal(self, spec: CollectionSpec, *, timeout_s: float) -> None:
         """After the last write of a build: flush, index, load, and wait for each to be done."""
@@ -122,7 +127,7 @@ class Vectors:
 
     async def count(self, name: str, *, timeout_s: float) -> int:
         """The exact number of rows."""
-        return await Queries(self._connection.within(timeout_s), name, STRONG).count()
+        return await Queries(self._connection.within(timeout_s), name, self._engine).count()
 
     async def search(  # noqa: PLR0913 - options are named
         self,
@@ -149,11 +154,11 @@ class Vectors:
             expression=expression,
             parameters=indexes.search_parameters(kind, spec.index, limit),
             fields=fields,
-            guarantee=self._writes.guarantee(spec.name, strong=strong),
+            strong=strong,
         )
         calls = self._connection.within(timeout_s)
         reply = await calls.send(calls.rpc.Search, request)
-        return reading.hits(reply.results, fields)
+        return reading.hits(reply.results, fields, self._engine)
 
     async def match(
         self,
@@ -199,5 +204,4 @@ class Vectors:
         return sorted(reply.collection_names)
 
     def _queries(self, name: str, *, strong: bool, timeout_s: float) -> Queries:
-        guarantee = self._writes.guarantee(name, strong=strong)
-        return Queries(self._connection.within(timeout_s), name, guarantee)
+        return Queries(self._connection.within(timeout_s), name, self._engine, strong)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,12 +13,11 @@ from milvine.domain.entity import FieldValue
 from milvine.domain.errors import InvalidArgument
 from milvine.vectors import columns, expressions
 from milvine.vectors.connection import Calls, Message
-from milvine.vectors.indexes import Engine
+from milvine.vectors.engine import Engine
 from milvine.vectors.spec import CollectionSpec
 
 _MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 """Half of what a server takes by default."""
-_IN_FLIGHT = 2
 _DELETE_BATCH = 1_000
 
 
@@ -65,8 +63,8 @@ async def write(
     batch: Batch,
     *,
     fresh: bool,
-) -> int:
-    """Insert (fresh) or upsert rows; the server's timestamp of the latest write, 0 for none.
+) -> None:
+    """Insert (fresh) or upsert rows; the batch's ids are as stored.
 
     All is checked before anything is sent: on Lite an upsert that fails deletes the rows.
     """
@@ -77,32 +75,17 @@ async def write(
         if fresh
         else (calls.rpc.Upsert, pb.UpsertRequest, engine.upsert_rows)
     )
-    parts = (rows.part(at, at + size) for at in range(0, len(rows.ids), size))
-    requests = (request for part in parts for request in _requests(kind, spec, part))
-    latest = 0
-
-    async def send_in_turn() -> None:
-        # Several of these share the generator, so encoding overlaps the server's work.
-        nonlocal latest
-        for request in requests:
-            reply = await calls.send(method, request)
-            latest = max(latest, reply.timestamp)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(_IN_FLIGHT):
-            group.create_task(send_in_turn())
-    return latest
+    for at in range(0, len(rows.ids), size):
+        for request in _requests(kind, spec, rows.part(at, at + size)):
+            await calls.send(method, request)
 
 
-async def delete(calls: Calls, name: str, ids: Sequence[str]) -> int:
-    """Delete the rows of these ids; the server's timestamp of the latest delete, 0 for none."""
-    latest = 0
+async def delete(calls: Calls, name: str, ids: Sequence[str]) -> None:
+    """Delete the rows of these ids, as stored."""
     for at in range(0, len(ids), _DELETE_BATCH):
-        some = ids[at : at + _DELETE_BATCH]
-        request = pb.DeleteRequest(collection_name=name, expr=expressions.id_in(some))
-        reply = await calls.send(calls.rpc.Delete, request)
-        latest = max(latest, reply.timestamp)
-    return latest
+        some = expressions.id_in(ids[at : at + _DELETE_BATCH])
+        request = pb.DeleteRequest(collection_name=name, expr=some)
+        await calls.send(calls.rpc.Delete, request)
 
 
 def _requests(kind: type[Message], spec: CollectionSpec, batch: Batch) -> Iterator[Message]:
