@@ -42,9 +42,13 @@ SELECT %s, * FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::text[], %s::t
 ON CONFLICT DO NOTHING
 """  # noqa: S608 - constants
 _MERGE_POSTGRES = f"""
-INSERT INTO interactions (catalog_number, {", ".join(_STORED)})
-SELECT $1, {", ".join(_STORED)} FROM pg_temp.arrivals
-ON CONFLICT DO NOTHING
+WITH written AS (
+  INSERT INTO interactions (catalog_number, {", ".join(_STORED)})
+  SELECT $1, {", ".join(_STORED)} FROM pg_temp.arrivals
+  ON CONFLICT DO NOTHING
+  RETURNING 1
+)
+SELECT count(*) FROM written
 """  # noqa: S608 - constants
 
 
@@ -73,7 +77,7 @@ def insert(connection: Connection, number: int, rows: pa.Table) -> int:
         else:
             columns = [rows[name].to_pylist() for name in _STORED]
             cursor.execute(_INSERT_POSTGRES, [number, *columns])
-        return max(cursor.rowcount, 0)
+        return max(int(cursor.rowcount), 0)
     finally:
         cursor.close()
 
@@ -101,9 +105,9 @@ def copy_in(conninfo: str, catalog_id: str, rows: pa.Table) -> int:
             raise NotFound.of("catalog", catalog_id)
         cursor.adbc_ingest("arrivals", rows, mode="create", temporary=True)
         cursor.execute(_MERGE_POSTGRES, (found[0],))
-        written = int(cursor.rowcount)
+        (written,) = cursor.fetchone()
         connection.commit()
-        return written
+        return int(written)
 
 
 def copy_out(conninfo: str, query: Select[Any]) -> pa.Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from sqlalchemy import Connection, Row, delete, exists, select, update
+from sqlalchemy import Connection, Row, delete, select, update
 
 from milvine.domain.catalog import Catalog
 from milvine.domain.entity import from_micros
@@ -94,27 +94,17 @@ class Catalogs:
             _stop_operations(connection, catalog_id)
 
     def activate(self, catalog_id: str, release_id: str) -> Catalog:
-        """Make a READY release the one that serves, in one statement.
+        """Make a READY release the one that serves, in one update.
 
         Raises:
             NotFound: there is no such catalog, or it has no such release.
             FailedPrecondition: the release is not READY.
         """
-        is_ready = exists().where(
-            RELEASES.c.id == release_id,
-            RELEASES.c.catalog_number == CATALOGS.c.number,
-            RELEASES.c.state == ReleaseState.READY.value,
-        )
-        switch = (
-            update(CATALOGS)
-            .where(CATALOGS.c.id == catalog_id, is_ready)
-            .values(active_release_id=release_id)
-        )
-        stamp = update(RELEASES).where(RELEASES.c.id == release_id)
         with self._database.write() as connection:
-            if not connection.execute(switch).rowcount:
-                raise _not_ready(connection, catalog_id, release_id)
-            connection.execute(stamp.values(activate_time=now_micros()))
+            number = _row(connection, catalog_id, lock=True).number
+            _check_ready(connection, number, release_id)
+            switch = update(CATALOGS).where(CATALOGS.c.number == number)
+            connection.execute(switch.values(active_release_id=release_id))
             return _catalog(_row(connection, catalog_id))
 
     def revision(self, catalog_id: str) -> int:
@@ -175,18 +165,16 @@ def _stop_operations(connection: Connection, catalog_id: str) -> None:
     connection.execute(queued.values(cancellation()))
 
 
-def _not_ready(
-    connection: Connection, catalog_id: str, release_id: str
-) -> NotFound | FailedPrecondition:
-    number = _row(connection, catalog_id).number
+def _check_ready(connection: Connection, number: int, release_id: str) -> None:
     query = select(RELEASES.c.state).where(
         RELEASES.c.id == release_id, RELEASES.c.catalog_number == number
     )
     state = connection.execute(query).scalar()
     if state is None:
-        return NotFound.of("release", release_id)
-    return FailedPrecondition(
-        f"release {release_id!r} is {state}; only a READY one can be activated",
-        Reason.WRONG_STATE,
-        {"release_id": release_id},
-    )
+        raise NotFound.of("release", release_id)
+    if state != ReleaseState.READY.value:
+        raise FailedPrecondition(
+            f"release {release_id!r} is {state}; only a READY one can be activated",
+            Reason.WRONG_STATE,
+            {"release_id": release_id},
+        )

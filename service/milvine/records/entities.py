@@ -86,22 +86,21 @@ class Entities:
             )
 
     def changes(
-        self, catalog_id: str, side: Side, *, since: int, limit: int, after_id: str | None = None
+        self, catalog_id: str, side: Side, *, since: int, limit: int, after_id: str = ""
     ) -> builtins.list[Change]:
         """At most `limit` changes after a place, by revision, then by id.
 
-        The place is the end of revision `since`; or, when `after_id` is given, that id in revision
-        `since`. Give the last change's revision and id to go on: no change is missed, also of
-        those that come meanwhile, for revisions are committed in order.
+        The place is the end of revision `since`, or the id `after_id` in it. Give the last change's
+        revision and id to go on: no change is missed, also of those that come meanwhile, for
+        revisions are committed in order.
         """
         query = _all(catalog_id, side).order_by(ENTITIES.c.revision, ENTITIES.c.id).limit(limit)
-        place = tuple_(ENTITIES.c.revision, ENTITIES.c.id)
-        if after_id is None:
-            query = query.where(ENTITIES.c.revision > since)
-        else:
-            query = query.where(place > (since, after_id))
-        with self._database.read() as connection:
-            return [_change(row) for row in connection.execute(query)]
+        query = query.where(
+            tuple_(ENTITIES.c.revision, ENTITIES.c.id) > (since, after_id)
+            if after_id
+            else ENTITIES.c.revision > since
+        )
+        return self._changes(query)
 
     def scan(
         self, catalog_id: str, side: Side, *, batch: int = 10_000

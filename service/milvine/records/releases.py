@@ -77,9 +77,7 @@ class Releases:
             return [_release(row) for row in rows]
 
     def save(self, release: Release) -> None:
-        """Replace what is stored of a release.
-
-        Its times stay: activating it stamps them.
+        """Replace what is stored of a release; when it was created stays.
 
         Raises:
             NotFound: there is no such release.
@@ -138,14 +136,9 @@ def _row(connection: Connection, release_id: str) -> Row[Any]:
 def _content(release: Release) -> dict[str, str]:
     return {
         "state": release.state.value,
-        "body": dump(replace(release, create_time=None, activate_time=None)),
+        "body": dump(replace(release, create_time=None)),
     }
 
 
 def _release(row: Row[Any]) -> Release:
-    activated = None if row.activate_time is None else from_micros(row.activate_time)
-    return replace(
-        load(Release, row.body),
-        create_time=from_micros(row.create_time),
-        activate_time=activated,
-    )
+    return replace(load(Release, row.body), create_time=from_micros(row.create_time))

@@ -99,7 +99,6 @@ RELEASES = Table(
     Column("body", Text, nullable=False),
     Column("synced_revision", BigInteger, nullable=False, server_default="0"),
     Column("create_time", BigInteger, nullable=False),
-    Column("activate_time", BigInteger),
     Index("releases_by_catalog", "catalog_number", "create_time", "id"),
     Index("releases_by_model", "model_id"),
 )

@@ -92,7 +92,6 @@ def _create_models() -> None:
         sa.Column("body", sa.Text, nullable=False),
         sa.Column("synced_revision", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("create_time", sa.BigInteger, nullable=False),
-        sa.Column("activate_time", sa.BigInteger),
     )
     op.create_index("releases_by_catalog", "releases", ["catalog_number", "create_time", "id"])
     op.create_index("releases_by_model", "releases", ["model_id"])

@@ -1,0 +1,74 @@
+"""Things to store."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from milvine.domain.catalog import VectorIndex
+from milvine.domain.interaction import INTERACTIONS
+from milvine.domain.model import (
+    EpochReport,
+    Evaluation,
+    Holdout,
+    HoldoutMethod,
+    Model,
+    ModelConfig,
+    RankingMetrics,
+)
+from milvine.domain.release import Release, ReleaseState
+from tests.contracts.records.conftest import SHOP
+
+
+def events(*rows: tuple[str, str, int], event_id: str | None = None) -> pa.Table:
+    """A table of views: user, item, time."""
+    return table(
+        [
+            {
+                "event_id": event_id,
+                "user_id": user,
+                "item_id": item,
+                "event_type": "view",
+                "value": None,
+                "event_time": moment,
+            }
+            for user, item, moment in rows
+        ]
+    )
+
+
+def table(rows: list[dict[str, object]]) -> pa.Table:
+    """A table of the interactions in dictionaries."""
+    return pa.Table.from_pylist(rows, schema=INTERACTIONS)
+
+
+def model(name: str) -> Model:
+    """A model of the catalog `shop` with everything that a model can have."""
+    metrics = RankingMetrics(10, recall=0.25, ndcg=0.125, mrr=0.5, hit_rate=1.0, coverage=0.0)
+    return Model(
+        id=name,
+        catalog_id="shop",
+        config=ModelConfig("als", {"epochs": 3, "regularization": 1.0, "solver": "cg", "ok": True}),
+        user_count=2,
+        item_count=3,
+        interaction_count=4,
+        dimension=8,
+        data_fingerprint="f00",
+        train_seconds=1.0,
+        epochs=(EpochReport(1, 3, loss=0.5, seconds=1.0),),
+        evaluation=Evaluation(
+            Holdout(HoldoutMethod.RANDOM, fraction=0.5, cutoffs=(5,)), 2, (metrics,), ()
+        ),
+    )
+
+
+def release(name: str, model_id: str = "m") -> Release:
+    """A release of the catalog `shop` that is being built."""
+    return Release(
+        id=name,
+        catalog_id="shop",
+        model_id=model_id,
+        state=ReleaseState.BUILDING,
+        item_fields=SHOP.item_fields,
+        user_fields=(),
+        vector_index=VectorIndex(),
+    )
