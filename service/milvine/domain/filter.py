@@ -7,12 +7,14 @@ De Morgan. `is null` alone sees missing values.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeAlias
 
 from milvine.domain.catalog import Field, FieldType
+from milvine.domain.errors import NotSupported
 
 Scalar: TypeAlias = str | int | float | bool | datetime
 """A value that a filter compares with; a TIMESTAMP field compares with datetimes in UTC."""
@@ -48,7 +50,7 @@ class In:
 
 @dataclass(frozen=True, slots=True)
 class Like:
-    """`title like "The %"`: `%` is any text, `_` any character, `\\` takes the next literally."""
+    r"""`title like "The %"`: `%` is any text, `_` any character, `\` takes the next literally."""
 
     field: Field
     pattern: str
@@ -100,6 +102,38 @@ class Dialect:
 
     negates_calls: bool
     """Whether it understands `not (...)` around a function or a `like`."""
+    decodes_escapes: bool = True
+    """Whether `\\n` in a string literal is a newline; otherwise it is the letter."""
+    matches_bytes: bool = False
+    """Whether `like` takes wildcards anywhere, `_` for one byte; otherwise only a final `%`."""
+
+
+LITE = Dialect(negates_calls=False, decodes_escapes=False, matches_bytes=True)
+"""What milvus-lite 2.5 understands."""
+MILVUS = Dialect(negates_calls=True)
+"""What every Milvus server from 2.3 on understands."""
+
+
+_VERBATIM = {ord(sign): "\\" + sign for sign in '\\"\n'}
+_DECODED = _VERBATIM | {ord(sign): code for sign, code in (("\n", "\\n"), ("\r", "\\r"))}
+_LONE_RETURN = re.compile(r"\r(?!\n)")
+
+
+def quote(text: str, dialect: Dialect) -> str:
+    """A string literal: the text in double quotes, with nothing in it that ends the literal.
+
+    Raises:
+        NotSupported: It has a carriage return that no newline follows, and the store takes none.
+    """
+    quoted = text.translate(_DECODED if dialect.decodes_escapes else _VERBATIM)
+    if dialect.decodes_escapes:
+        return f'"{quoted}"'
+    # A backslash before a line end takes it into the literal, and a carriage return alone is none.
+    if _LONE_RETURN.search(text):
+        raise NotSupported(
+            "this vector store can't compare with text that has a carriage return without a newline"
+        )
+    return '"' + quoted.replace("\r\\\n", "\\\r\n") + '"'
 
 
 def flag_column(name: str) -> str:

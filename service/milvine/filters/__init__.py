@@ -6,7 +6,8 @@ hand. `docs/filters.md` is the language's guide.
 
 from __future__ import annotations
 
+from milvine.filters.binding import ParamValue
 from milvine.filters.compiler import compile_filter
-from milvine.filters.parser import ParamValue, parse
+from milvine.filters.parser import parse
 
 __all__ = ["ParamValue", "compile_filter", "parse"]

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
 
 from milvine.domain.catalog import Field
 from milvine.domain.errors import InvalidFilter
-from milvine.domain.filter import Filter, Scalar
+from milvine.domain.filter import Filter
+from milvine.filters.binding import Binding, ParamValue
+from milvine.filters.syntax import read
 
-ParamValue: TypeAlias = Scalar | tuple[Scalar, ...]
-"""The value of a `{name}` in a filter: one value, or the values of a list."""
 
-
-def parse(
-    text: str, params: Mapping[str, ParamValue], declared: Sequence[Field]
-) -> Filter | None:
+def parse(text: str, params: Mapping[str, ParamValue], declared: Sequence[Field]) -> Filter | None:
     """Parse a filter and check it against the declared fields; None for a blank text.
 
     Raises:
-        InvalidFilter: The text does not parse, names what is not declared or compares wrong types;
-            its column counts characters of the text from 1.
+        InvalidFilter: The text does not parse, names what is not declared, compares wrong types,
+            or a parameter is missing or not used. The column counts characters from 1.
     """
-    if not text.strip() and not params:
-        return None
-    raise InvalidFilter("filters are not understood yet", 1)
+    binding = Binding(params, declared)
+    filter_ = binding.bind(read(text)) if text.strip() else None
+    for name in params:
+        if name not in binding.used:
+            raise InvalidFilter(
+                f"{{{name}}} does not stand in the filter; remove the parameter or use it",
+                1,
+                "filter_params",
+            )
+    return filter_
