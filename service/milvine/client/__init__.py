@@ -1,0 +1,43 @@
+"""The typed asynchronous client of milvine.
+
+Needs grpcio, googleapis-common-protos and `milvine.v1` alone, so that others can take it along.
+
+    async with Client("localhost:50051") as client:
+        found = await client.recommend("films", user="42", filter="year >= 1990")
+"""
+
+from milvine.client.client import Client
+from milvine.client.errors import RpcError, Violation
+from milvine.client.operations import OperationHandle, Progress
+from milvine.client.types import (
+    Embeddings,
+    Entity,
+    HistoryEvent,
+    Hit,
+    Interaction,
+    Item,
+    Neighbours,
+    Recommendation,
+    Recorded,
+    User,
+    Value,
+)
+
+__all__ = [
+    "Client",
+    "Embeddings",
+    "Entity",
+    "HistoryEvent",
+    "Hit",
+    "Interaction",
+    "Item",
+    "Neighbours",
+    "OperationHandle",
+    "Progress",
+    "Recommendation",
+    "Recorded",
+    "RpcError",
+    "User",
+    "Value",
+    "Violation",
+]

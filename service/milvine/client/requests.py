@@ -1,0 +1,140 @@
+"""Parts of requests from Python's own types."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TypeAlias, TypeVar
+
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
+
+from milvine.client.types import (
+    Entity,
+    HistoryEvent,
+    Interaction,
+    timestamp,
+    value_messages,
+)
+from milvine.v1 import (
+    catalog_pb2,
+    interaction_pb2,
+    interaction_service_pb2,
+    item_pb2,
+    model_pb2,
+    retrieval_service_pb2,
+    user_pb2,
+)
+
+M = TypeVar("M", bound=Message)
+Settings: TypeAlias = Mapping[str, object]
+"""Fields of a message by name."""
+
+
+def fields(declared: Mapping[str, str]) -> list[catalog_pb2.Field]:
+    """The declarations of `{"year": "INT64"}`."""
+    return [
+        catalog_pb2.Field(name=name, type=catalog_pb2.Field.Type.Value(f"TYPE_{kind}"))
+        for name, kind in declared.items()
+    ]
+
+
+def event_types(
+    declared: Iterable[str | catalog_pb2.EventType],
+) -> list[catalog_pb2.EventType]:
+    """The declarations of event types, names or messages."""
+    return [catalog_pb2.EventType(name=e) if isinstance(e, str) else e for e in declared]
+
+
+def item(entity: Entity) -> item_pb2.Item:
+    """The message of an item."""
+    return item_pb2.Item(item_id=entity.id, fields=value_messages(entity.fields))
+
+
+def user(entity: Entity) -> user_pb2.User:
+    """The message of a user."""
+    return user_pb2.User(user_id=entity.id, fields=value_messages(entity.fields))
+
+
+def interactions(
+    events: Iterable[Interaction | interaction_pb2.Interaction],
+) -> list[interaction_pb2.Interaction]:
+    """The messages of interactions; one without id and time gets the time of now.
+
+    So that a batch which is sent again is known again.
+    """
+    now = datetime.now(UTC)
+    return [
+        event if isinstance(event, interaction_pb2.Interaction) else _interaction(event, now)
+        for event in events
+    ]
+
+
+def model_config(
+    als: Settings | model_pb2.AlsConfig | None,
+    ratings_mf: Settings | model_pb2.RatingsMfConfig | None,
+) -> model_pb2.ModelConfig:
+    """The family that is given, with its settings."""
+    return model_pb2.ModelConfig(
+        als=_message(als, model_pb2.AlsConfig),
+        ratings_mf=_message(ratings_mf, model_pb2.RatingsMfConfig),
+    )
+
+
+def holdout(given: Settings | model_pb2.Holdout | None) -> model_pb2.Holdout | None:
+    """How to measure a model."""
+    return _message(given, model_pb2.Holdout)
+
+
+async def interaction_batches(
+    catalog_id: str,
+    batches: AsyncIterator[Sequence[Interaction | interaction_pb2.Interaction]],
+) -> AsyncIterator[interaction_service_pb2.StreamInteractionsRequest]:
+    """Yield the messages of a stream."""
+    async for batch in batches:
+        yield interaction_service_pb2.StreamInteractionsRequest(
+            catalog_id=catalog_id, interactions=interactions(batch)
+        )
+
+
+def subject(
+    user: str | None, history: Sequence[HistoryEvent | str] | None, vector: Sequence[float] | None
+) -> retrieval_service_pb2.Subject:
+    """Whom to recommend to; exactly one must be given."""
+    match user, history, vector:
+        case str(), None, None:
+            return retrieval_service_pb2.Subject(user_id=user)
+        case None, Sequence(), None:
+            events = retrieval_service_pb2.History(events=map(_history_event, history))
+            return retrieval_service_pb2.Subject(history=events)
+        case None, None, Sequence():
+            point = retrieval_service_pb2.Vector(values=vector)
+            return retrieval_service_pb2.Subject(vector=point)
+        case _:
+            raise ValueError("give a user, a history or a vector, and only one of them")
+
+
+def _message(given: Settings | M | None, kind: type[M]) -> M | None:
+    return ParseDict(given, kind()) if isinstance(given, Mapping) else given
+
+
+def _interaction(event: Interaction, now: datetime) -> interaction_pb2.Interaction:
+    return interaction_pb2.Interaction(
+        event_id=event.event_id,
+        user_id=event.user_id,
+        item_id=event.item_id,
+        event_type=event.event_type,
+        value=event.value,
+        event_time=timestamp(event.event_time or (None if event.event_id else now)),
+    )
+
+
+def _history_event(event: HistoryEvent | str) -> retrieval_service_pb2.HistoryEvent:
+    if isinstance(event, str):
+        return retrieval_service_pb2.HistoryEvent(item_id=event)
+    return retrieval_service_pb2.HistoryEvent(
+        item_id=event.item_id,
+        event_type=event.event_type,
+        value=event.value,
+        event_time=timestamp(event.event_time),
+    )

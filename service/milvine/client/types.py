@@ -1,0 +1,225 @@
+"""What the client takes and gives, in Python's own types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from milvine.v1 import interaction_pb2, item_pb2, retrieval_service_pb2, user_pb2, value_pb2
+
+Value: TypeAlias = str | int | float | bool | datetime | Sequence[str] | Sequence[int]
+"""A value of a field; a datetime without a zone is taken as UTC, an aware one is given."""
+Parameter: TypeAlias = Value | Sequence[float]
+"""A value of a filter's placeholder."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """An item or a user."""
+
+    id: str
+    fields: Mapping[str, Value] = field(default_factory=dict)
+    create_time: datetime | None = None
+    """Given by the service."""
+    update_time: datetime | None = None
+    """Given by the service."""
+
+
+Item: TypeAlias = Entity
+User: TypeAlias = Entity
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """Something that a user did with an item."""
+
+    user_id: str
+    item_id: str
+    event_type: str = ""
+    """May be empty where the catalog declares just one."""
+    value: float | None = None
+    event_time: datetime | None = None
+    """None: when the service receives it."""
+    event_id: str = ""
+    """Makes sending it again harmless; else user, item, type and time do."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEvent:
+    """Something that a person without an id did with an item."""
+
+    item_id: str
+    event_type: str = ""
+    value: float | None = None
+    event_time: datetime | None = None
+    """None: just now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of interactions: all are durable."""
+
+    written: int
+    duplicates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An item or user that was found."""
+
+    id: str
+    score: float
+    fields: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Items like an item or users like a user, most similar first."""
+
+    hits: tuple[Hit, ...]
+    release_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """A ranked list for one subject, best first."""
+
+    hits: tuple[Hit, ...]
+    release_id: str
+    is_popular: bool
+    """Whether popular items answered, because nothing is known of the subject."""
+    is_short: bool
+    """Whether fewer items match than were asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Stored vectors by id; the inner product of a user's and an item's is the score."""
+
+    items: Mapping[str, Sequence[float]]
+    users: Mapping[str, Sequence[float]]
+    release_id: str
+
+
+def value_message(value: Parameter) -> value_pb2.Value:
+    """The message of a value."""
+    match value:
+        case bool():
+            return value_pb2.Value(bool_value=value)
+        case int():
+            return value_pb2.Value(int64_value=value)
+        case float():
+            return value_pb2.Value(double_value=value)
+        case str():
+            return value_pb2.Value(string_value=value)
+        case datetime():
+            return value_pb2.Value(timestamp_value=timestamp(value))
+        case _:
+            return _list_message(value)
+
+
+def value_messages(values: Mapping[str, Parameter]) -> dict[str, value_pb2.Value]:
+    """The messages of values by name."""
+    return {name: value_message(value) for name, value in values.items()}
+
+
+def python_values(fields: Mapping[str, value_pb2.Value]) -> dict[str, Value]:
+    """The values of fields."""
+    return {name: _python_value(value) for name, value in fields.items()}
+
+
+def timestamp(moment: datetime | None) -> Timestamp | None:
+    """The message of a moment."""
+    if moment is None:
+        return None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    micros = (aware - _EPOCH) // timedelta(microseconds=1)
+    return Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1_000)
+
+
+def moment(message: Timestamp) -> datetime:
+    """The moment in UTC."""
+    return _EPOCH + timedelta(seconds=message.seconds, microseconds=message.nanos // 1_000)
+
+
+def entity(message: item_pb2.Item | user_pb2.User) -> Entity:
+    """The entity of a message."""
+    return Entity(
+        message.item_id if isinstance(message, item_pb2.Item) else message.user_id,
+        python_values(message.fields),
+        moment(message.create_time),
+        moment(message.update_time),
+    )
+
+
+def interaction(message: interaction_pb2.Interaction) -> Interaction:
+    """The interaction of a message."""
+    return Interaction(
+        user_id=message.user_id,
+        item_id=message.item_id,
+        event_type=message.event_type,
+        value=message.value if message.HasField("value") else None,
+        event_time=moment(message.event_time),
+        event_id=message.event_id,
+    )
+
+
+def recommendation(message: retrieval_service_pb2.RecommendResponse) -> Recommendation:
+    """The recommendation of a message."""
+    return Recommendation(
+        hits=item_hits(message.hits),
+        release_id=message.release_id,
+        is_popular=message.source == message.SOURCE_POPULAR,
+        is_short=message.shortfall == message.SHORTFALL_NO_MORE_MATCHES,
+    )
+
+
+def item_hits(hits: Iterable[retrieval_service_pb2.ItemHit]) -> tuple[Hit, ...]:
+    """The hits of messages."""
+    return tuple(Hit(hit.item_id, hit.score, python_values(hit.fields)) for hit in hits)
+
+
+def user_hits(hits: Iterable[retrieval_service_pb2.UserHit]) -> tuple[Hit, ...]:
+    """The hits of messages."""
+    return tuple(Hit(hit.user_id, hit.score, python_values(hit.fields)) for hit in hits)
+
+
+def embeddings(message: retrieval_service_pb2.GetEmbeddingsResponse) -> Embeddings:
+    """The embeddings of a message."""
+    return Embeddings(
+        items={found.id: list(found.vector.values) for found in message.items},
+        users={found.id: list(found.vector.values) for found in message.users},
+        release_id=message.release_id,
+    )
+
+
+def _list_message(values: Sequence[str] | Sequence[float]) -> value_pb2.Value:
+    texts = [value for value in values if isinstance(value, str)]
+    wholes = [value for value in values if isinstance(value, int)]
+    if len(texts) == len(values):
+        return value_pb2.Value(string_list=value_pb2.StringList(values=texts))
+    if len(wholes) == len(values):
+        return value_pb2.Value(int64_list=value_pb2.Int64List(values=wholes))
+    numbers = [float(value) for value in values]
+    return value_pb2.Value(double_list=value_pb2.DoubleList(values=numbers))
+
+
+def _python_value(value: value_pb2.Value) -> Value:
+    match value.WhichOneof("kind"):
+        case "timestamp_value":
+            return moment(value.timestamp_value)
+        case "string_list":
+            return list(value.string_list.values)
+        case "int64_list":
+            return list(value.int64_list.values)
+        case None:
+            raise ValueError("the service sent a value without a kind")
+        case kind:
+            scalar: Value = getattr(value, kind)
+            return scalar
