@@ -19,25 +19,30 @@ class CatalogServicer(catalog_service_pb2_grpc.CatalogServiceServicer):
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._catalogs = services.records.catalogs
 
     async def CreateCatalog(
         self, request: pb.CreateCatalogRequest, context: Context
     ) -> catalog_pb2.Catalog:
         catalog = convert.new_catalog(request)
-        return convert.catalog_message(await asyncio.to_thread(self._catalogs.create, catalog))
+        return convert.catalog_message(
+            await asyncio.to_thread(self._services.records.catalogs.create, catalog)
+        )
 
     async def GetCatalog(
         self, request: pb.GetCatalogRequest, context: Context
     ) -> catalog_pb2.Catalog:
         catalog_id = required_id(request.catalog_id, "catalog_id")
-        return convert.catalog_message(await asyncio.to_thread(self._catalogs.get, catalog_id))
+        return convert.catalog_message(
+            await asyncio.to_thread(self._services.records.catalogs.get, catalog_id)
+        )
 
     async def ListCatalogs(
         self, request: pb.ListCatalogsRequest, context: Context
     ) -> pb.ListCatalogsResponse:
         page = paging.page_of(request)
-        rows = await asyncio.to_thread(self._catalogs.list, limit=page.limit, after=page.after)
+        rows = await asyncio.to_thread(
+            self._services.records.catalogs.list, limit=page.limit, after=page.after
+        )
         shown, token = paging.cut(request, rows, lambda catalog: catalog.id)
         messages = [convert.catalog_message(catalog) for catalog in shown]
         return pb.ListCatalogsResponse(catalogs=messages, next_page_token=token)
@@ -47,7 +52,9 @@ class CatalogServicer(catalog_service_pb2_grpc.CatalogServiceServicer):
     ) -> catalog_pb2.Catalog:
         change = convert.change(request)
         catalog_id = required_id(request.catalog.catalog_id, "catalog.catalog_id")
-        updated = await asyncio.to_thread(self._catalogs.update, catalog_id, change)
+        updated = await asyncio.to_thread(
+            self._services.records.catalogs.update, catalog_id, change
+        )
         return convert.catalog_message(updated)
 
     async def DeleteCatalog(

@@ -9,9 +9,9 @@ from typing import Generic, TypeVar
 from milvine.api.convert import entities as convert
 from milvine.api.convert.values import required_id, required_ids
 from milvine.api.paging import Page
+from milvine.api.services import Services
 from milvine.domain.entity import Entity, Side
 from milvine.domain.errors import NotFound
-from milvine.records import Records
 
 M = TypeVar("M", bound=convert.Message)
 
@@ -19,8 +19,8 @@ M = TypeVar("M", bound=convert.Message)
 class Entities(Generic[M]):
     """The items or the users of catalogs, by messages."""
 
-    def __init__(self, records: Records, side: Side, message: Callable[[Entity], M]) -> None:
-        self._records = records
+    def __init__(self, services: Services, side: Side, message: Callable[[Entity], M]) -> None:
+        self._services = services
         self._side = side
         self._message = message
 
@@ -57,7 +57,7 @@ class Entities(Generic[M]):
         required_id(catalog_id, "catalog_id")
         doomed = self._ids(ids)
         return await asyncio.to_thread(
-            self._records.entities.delete, catalog_id, self._side, doomed
+            self._services.records.entities.delete, catalog_id, self._side, doomed
         )
 
     def _ids(self, ids: Sequence[str]) -> Sequence[str]:
@@ -66,21 +66,21 @@ class Entities(Generic[M]):
 
     def _upsert(self, catalog_id: str, messages: Sequence[M]) -> int:
         required_id(catalog_id, "catalog_id")
-        catalog = self._records.catalogs.get(catalog_id)
+        catalog = self._services.records.catalogs.get(catalog_id)
         batch = convert.entities(messages, self._side, catalog)
-        self._records.entities.upsert(catalog_id, self._side, batch)
+        self._services.records.entities.upsert(catalog_id, self._side, batch)
         return len(batch)
 
     def _get(self, catalog_id: str, ids: Sequence[str]) -> Sequence[Entity]:
         self._check_catalog(catalog_id)
-        return self._records.entities.get(catalog_id, self._side, ids)
+        return self._services.records.entities.get(catalog_id, self._side, ids)
 
     def _list(self, catalog_id: str, page: Page) -> Sequence[Entity]:
         self._check_catalog(catalog_id)
-        return self._records.entities.list(
+        return self._services.records.entities.list(
             catalog_id, self._side, limit=page.limit, after=page.after
         )
 
     def _check_catalog(self, catalog_id: str) -> None:
         """Raise NotFound for an unknown catalog, which reads would take for an empty one."""
-        self._records.catalogs.get(required_id(catalog_id, "catalog_id"))
+        self._services.records.catalogs.get(required_id(catalog_id, "catalog_id"))

@@ -22,7 +22,7 @@ class InteractionServicer(interaction_service_pb2_grpc.InteractionServiceService
     """Records what users did."""
 
     def __init__(self, services: Services) -> None:
-        self._records = services.records
+        self._services = services
 
     async def RecordInteractions(
         self, request: pb.RecordInteractionsRequest, context: Context
@@ -40,7 +40,9 @@ class InteractionServicer(interaction_service_pb2_grpc.InteractionServiceService
         # The next batch is read and parsed while this one is written.
         async with aclosing(ahead(self._parsed(request_iterator))) as batches:
             async for catalog_id, table in batches:
-                done = await asyncio.to_thread(self._records.interactions.append, catalog_id, table)
+                done = await asyncio.to_thread(
+                    self._services.records.interactions.append, catalog_id, table
+                )
                 yield pb.StreamInteractionsResponse(
                     batch_index=index, written_count=done.written, duplicate_count=done.duplicates
                 )
@@ -66,13 +68,15 @@ class InteractionServicer(interaction_service_pb2_grpc.InteractionServiceService
 
     def _record(self, catalog_id: str, messages: Sequence[interaction_pb2.Interaction]) -> Appended:
         table = self._table(catalog_id, messages)
-        return self._records.interactions.append(catalog_id, table)
+        return self._services.records.interactions.append(catalog_id, table)
 
     def _table(self, catalog_id: str, messages: Sequence[interaction_pb2.Interaction]) -> pa.Table:
-        return convert.table(messages, self._records.catalogs.get(catalog_id))
+        return convert.table(messages, self._services.records.catalogs.get(catalog_id))
 
     def _page(self, catalog_id: str, user_id: str, page: paging.Page) -> Sequence[convert.Row]:
-        self._records.catalogs.get(catalog_id)
+        self._services.records.catalogs.get(catalog_id)
         place = convert.place(page.after)
-        table = self._records.interactions.page(catalog_id, user_id, limit=page.limit, before=place)
+        table = self._services.records.interactions.page(
+            catalog_id, user_id, limit=page.limit, before=place
+        )
         return convert.rows(table)

@@ -18,7 +18,7 @@ class ItemServicer(item_service_pb2_grpc.ItemServiceServicer):
     """Manages the items of catalogs."""
 
     def __init__(self, services: Services) -> None:
-        self._items = Entities(services.records, Side.ITEM, item_message)
+        self._items = Entities(services, Side.ITEM, item_message)
 
     async def UpsertItems(
         self, request: pb.UpsertItemsRequest, context: Context

@@ -28,19 +28,18 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._records = services.records
 
     async def TrainModel(
         self, request: pb.TrainModelRequest, context: Context
     ) -> operations_pb2.Operation:
         catalog_id = required_id(request.catalog_id, "catalog_id")
-        catalog = await asyncio.to_thread(self._records.catalogs.get, catalog_id)
+        catalog = await asyncio.to_thread(self._services.records.catalogs.get, catalog_id)
         training = convert.training(request, catalog, self._services.families, model_id=new_id("m"))
-        return await start(self._records, OperationKind.TRAIN, training, exclusive=True)
+        return await start(self._services.records, OperationKind.TRAIN, training, exclusive=True)
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> model_pb2.Model:
         model_id = required_id(request.model_id, "model_id")
-        model = await asyncio.to_thread(self._records.models.get, model_id)
+        model = await asyncio.to_thread(self._services.records.models.get, model_id)
         return convert.model_message(model)
 
     async def ListModels(
@@ -65,12 +64,12 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
     ) -> AsyncIterator[pb.WatchTrainingResponse]:
         training_id = operation_id(request.operation_name, "operation_name")
         news = watching.TrainingNews()
-        async for operation in follow(self._records, training_id):
+        async for operation in follow(self._services.records, training_id):
             if operation.kind is not OperationKind.TRAIN:
                 raise NotFound.of("operation", training_id)
             for message in news.since_last(operation):
                 yield message
 
     def _list(self, catalog_id: str, page: paging.Page) -> Sequence[Model]:
-        self._records.catalogs.get(catalog_id)
-        return self._records.models.list(catalog_id, limit=page.limit, after=page.after)
+        self._services.records.catalogs.get(catalog_id)
+        return self._services.records.models.list(catalog_id, limit=page.limit, after=page.after)

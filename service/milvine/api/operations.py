@@ -60,7 +60,6 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._records = services.records
 
     async def GetOperation(
         self, request: operations_pb2.GetOperationRequest, context: Context
@@ -74,7 +73,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         convert.check_listed(request)
         page = paging.page_of(request)
         rows = await asyncio.to_thread(
-            self._records.operations.list, limit=page.limit, after=page.after
+            self._services.records.operations.list, limit=page.limit, after=page.after
         )
         shown, token = paging.cut(request, rows, lambda operation: operation.id)
         messages = await asyncio.to_thread(lambda: [self._message(row) for row in shown])
@@ -88,7 +87,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         if request.HasField("timeout"):
             wait_s = min(wait_s, convert.seconds(request.timeout, "timeout"))
         ends = time.monotonic() + wait_s
-        async for operation in follow(self._records, operation_id):
+        async for operation in follow(self._services.records, operation_id):
             if operation.state.is_done or time.monotonic() + POLL_S > ends:
                 break
         return await asyncio.to_thread(self._message, operation)
@@ -97,24 +96,24 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         self, request: operations_pb2.CancelOperationRequest, context: Context
     ) -> empty_pb2.Empty:
         operation_id = convert.operation_id(request.name)
-        await asyncio.to_thread(self._records.operations.request_cancel, operation_id)
+        await asyncio.to_thread(self._services.records.operations.request_cancel, operation_id)
         return empty_pb2.Empty()
 
     async def DeleteOperation(
         self, request: operations_pb2.DeleteOperationRequest, context: Context
     ) -> empty_pb2.Empty:
         operation_id = convert.operation_id(request.name)
-        await asyncio.to_thread(self._records.operations.delete, operation_id)
+        await asyncio.to_thread(self._services.records.operations.delete, operation_id)
         return empty_pb2.Empty()
 
     def _message_of(self, operation_id: str) -> operations_pb2.Operation:
-        return self._message(self._records.operations.get(operation_id))
+        return self._message(self._services.records.operations.get(operation_id))
 
     def _message(self, operation: Operation) -> operations_pb2.Operation:
         if operation.state is not OperationState.SUCCEEDED:
             return convert.operation_message(operation, None)
         return convert.operation_message(
-            operation, _RESPONSES[operation.kind](self._records, operation)
+            operation, _RESPONSES[operation.kind](self._services.records, operation)
         )
 
 

@@ -26,15 +26,16 @@ class ReleaseServicer(release_service_pb2_grpc.ReleaseServiceServicer):
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._records = services.records
 
     async def PublishModel(
         self, request: pb.PublishModelRequest, context: Context
     ) -> operations_pb2.Operation:
         model_id = required_id(request.model_id, "model_id")
-        model = await asyncio.to_thread(self._records.models.get, model_id)
+        model = await asyncio.to_thread(self._services.records.models.get, model_id)
         publication = convert.publication(request, model, release_id=new_id("r"))
-        return await start(self._records, OperationKind.PUBLISH, publication, exclusive=True)
+        return await start(
+            self._services.records, OperationKind.PUBLISH, publication, exclusive=True
+        )
 
     async def GetRelease(
         self, request: pb.GetReleaseRequest, context: Context
@@ -69,9 +70,13 @@ class ReleaseServicer(release_service_pb2_grpc.ReleaseServiceServicer):
         return empty_pb2.Empty()
 
     def _message(self, release_id: str) -> release_pb2.Release:
-        release = self._records.releases.get(release_id)
-        return convert.release_message(release, self._records.catalogs.get(release.catalog_id))
+        release = self._services.records.releases.get(release_id)
+        return convert.release_message(
+            release, self._services.records.catalogs.get(release.catalog_id)
+        )
 
     def _list(self, catalog_id: str, page: paging.Page) -> tuple[Catalog, Sequence[Release]]:
-        catalog = self._records.catalogs.get(catalog_id)
-        return catalog, self._records.releases.list(catalog_id, limit=page.limit, after=page.after)
+        catalog = self._services.records.catalogs.get(catalog_id)
+        return catalog, self._services.records.releases.list(
+            catalog_id, limit=page.limit, after=page.after
+        )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import grpc
 
@@ -17,18 +16,31 @@ Context: TypeAlias = grpc.aio.ServicerContext
 _MAX_TIMEOUT_S = 3_600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
-    """The use cases and records behind the API."""
+class Services(Protocol):
+    """The records and use cases behind the API.
 
-    records: Records
-    """Blocks: every call goes to a thread."""
-    retriever: Retriever
-    releases: Releases
-    families: Mapping[str, Family[Any]]
-    """By their names in the API."""
-    call_timeout_s: float = 30.0
-    """The seconds a unary call may take that sets no deadline of its own."""
+    Looked up at each call: what is away raises Unavailable then, and may come back.
+    """
+
+    @property
+    def records(self) -> Records:
+        """The records, whose calls block: each goes to a thread."""
+
+    @property
+    def retriever(self) -> Retriever:
+        """Retrieval."""
+
+    @property
+    def releases(self) -> Releases:
+        """Releases, and the deletion of what hangs on them."""
+
+    @property
+    def families(self) -> Mapping[str, Family[Any]]:
+        """The families of models by their names in the API."""
+
+    @property
+    def call_timeout_s(self) -> float:
+        """The seconds that a unary call may take which sets no deadline of its own."""
 
     def timeout_s(self, context: Context) -> float:
         """The seconds that a call has left."""

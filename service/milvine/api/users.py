@@ -24,8 +24,8 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     """Manages the users of catalogs."""
 
     def __init__(self, services: Services) -> None:
-        self._records = services.records
-        self._users = Entities(services.records, Side.USER, user_message)
+        self._services = services
+        self._users = Entities(services, Side.USER, user_message)
 
     async def UpsertUsers(
         self, request: pb.UpsertUsersRequest, context: Context
@@ -67,4 +67,6 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         catalog_id = required_id(request.catalog_id, "catalog_id")
         erasure = EraseUserRequest(catalog_id, required_id(request.user_id, "user_id"))
         # Erasures don't disturb each other.
-        return await start(self._records, OperationKind.ERASE_USER, erasure, exclusive=False)
+        return await start(
+            self._services.records, OperationKind.ERASE_USER, erasure, exclusive=False
+        )

@@ -115,7 +115,7 @@ def subject(
 
 
 def _message(given: Settings | M | None, kind: type[M]) -> M | None:
-    return ParseDict(given, kind()) if isinstance(given, Mapping) else given
+    return ParseDict(dict(given), kind()) if isinstance(given, Mapping) else given
 
 
 def _interaction(event: Interaction, now: datetime) -> interaction_pb2.Interaction:
