@@ -1,0 +1,87 @@
+"""JSONL: one JSON object a line, each line parsed for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from itertools import chain
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from milvine.domain.errors import InvalidArgument
+from milvine.ingest.files import BLOCK_BYTES, Chunk, first_bytes, open_stream, readable
+from milvine.ingest.report import Refusal, shorten
+from milvine.ingest.source import Source
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class JsonlReader:
+    """A JSONL file. Columns are the members of its objects; a missing one is None."""
+
+    def __init__(self, source: Source) -> None:
+        if first_bytes(source).removeprefix(_BOM).lstrip().startswith(b"["):
+            raise InvalidArgument.at(
+                "path", "is a JSON array; write one object a line (`jq -c '.[]'` does)"
+            )
+        self._source = source
+        with readable(source.path), open_stream(source) as stream:
+            self.column_names = _member_names(next(_line_blocks(stream.bytes), []))
+
+    def chunks(self, wanted: Collection[str]) -> Iterator[Chunk]:
+        """Yield the wanted members as Python's values."""
+        first_row = 1
+        with readable(self._source.path), open_stream(self._source) as stream:
+            for lines in _line_blocks(stream.bytes):
+                yield _chunk(lines, wanted, first_row, stream.tell())
+                first_row += len(lines)
+
+
+def _line_blocks(stream: pa.NativeFile) -> Iterator[list[bytes]]:
+    """Yield the lines of the stream, many at a time, without a byte order mark."""
+    rest = stream.read(BLOCK_BYTES).removeprefix(_BOM)
+    for block in chain((b"",), iter(lambda: stream.read(BLOCK_BYTES), b"")):
+        *lines, rest = (rest + block).split(b"\n")
+        if lines:
+            yield lines
+    if rest:
+        yield [rest]
+
+
+def _member_names(lines: list[bytes]) -> tuple[str, ...]:
+    objects = [parsed for line in lines if isinstance(parsed := _parse(line), dict)]
+    return tuple(dict.fromkeys(chain.from_iterable(objects)))
+
+
+def _chunk(lines: list[bytes], wanted: Collection[str], first_row: int, bytes_done: int) -> Chunk:
+    parsed = [_parse(line) for line in lines]
+    refusals = [
+        Refusal(first_row + i, "", result, shorten(lines[i]))
+        for i, result in enumerate(parsed)
+        if isinstance(result, str)
+    ]
+    rows = [first_row + i for i, result in enumerate(parsed) if isinstance(result, dict)]
+    objects = [result for result in parsed if isinstance(result, dict)]
+    columns = {name: [o.get(name) for o in objects] for name in wanted}
+    blank = len(lines) - len(rows) - len(refusals)
+    return Chunk(columns, np.array(rows, np.int64), bytes_done, refusals, blank)
+
+
+def _parse(line: bytes) -> dict[str, object] | str | None:
+    """The object; a text that says what is wrong with the line; None for a blank one."""
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return _fault(line)
+    return value if isinstance(value, dict) else "must be a JSON object"
+
+
+def _fault(line: bytes) -> str | None:
+    if not line.strip():
+        return None
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return "must be in UTF-8"
+    return "must be valid JSON"

@@ -1,0 +1,24 @@
+"""Choosing the reader of a file."""
+
+from __future__ import annotations
+
+from milvine.ingest.delimited import DelimitedReader
+from milvine.ingest.files import Reader
+from milvine.ingest.jsonl import JsonlReader
+from milvine.ingest.parquet import ParquetReader
+from milvine.ingest.source import Format, Source
+
+
+def open_reader(source: Source) -> Reader:
+    """The reader of the source, which has seen the file's beginning.
+
+    Raises:
+        InvalidArgument: the file is not there, is empty, or is of another format.
+    """
+    match source.known_format:
+        case Format.PARQUET:
+            return ParquetReader(source)
+        case Format.JSONL:
+            return JsonlReader(source)
+        case _:
+            return DelimitedReader(source)
