@@ -94,11 +94,9 @@ class Artifacts:
     ) -> None:
         self._delete(model_id)
         self._files.makedirs(self._path(model_id), exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            weights = Path(folder) / _WEIGHTS
+        with self._writable(self._path(model_id, _WEIGHTS)) as weights:
             save_file(dict(arrays), weights)
             digest = _digest(weights)
-            self._files.put_file(str(weights), self._path(model_id, _WEIGHTS))
         manifest = {"format": FORMAT, "weights_sha256": digest, "document": document}
         manifest["document_sha256"] = _text_digest(document)
         part = self._path(model_id, _MANIFEST + ".part")
@@ -128,6 +126,17 @@ class Artifacts:
         if not sound:
             raise _damaged(model_id, "its document does not have the digest that was stored")
         return manifest
+
+    @contextmanager
+    def _writable(self, path: str) -> Iterator[Path]:
+        """A local file that becomes the one at a path."""
+        if isinstance(self._files, LocalFileSystem):
+            yield Path(path)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / _WEIGHTS
+            yield copy
+            self._files.put_file(str(copy), path)
 
     @contextmanager
     def _local(self, model_id: str) -> Iterator[Path]:

@@ -1,0 +1,107 @@
+"""Block conjugate gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from milvine.domain.errors import Cancelled
+from milvine.models import Histories, least_squares
+
+
+def _histories(rng, rows, columns):
+    lengths = rng.integers(0, columns, rows)
+    items = [np.sort(rng.choice(columns, n, replace=False)) for n in lengths]
+    flat = np.concatenate(items).astype(np.int32)
+    return Histories(
+        np.cumsum([0, *lengths]),
+        flat,
+        rng.uniform(1, 5, len(flat)).astype(np.float32),
+        np.zeros(len(flat), np.int64),
+    )
+
+
+def _side(histories, columns, dimension):
+    return least_squares.Side(
+        least_squares.blocks(histories, columns, dimension, "cpu"),
+        torch.from_numpy(histories.strengths),
+        torch.full((len(histories), dimension), 0.5),
+    )
+
+
+def test_sweeps_reach_the_exact_solution():
+    """Repeated sweeps reach the dense solution of each row, and the loss is that of its result."""
+    rng = np.random.default_rng(0)
+    histories = _histories(rng, 20, 15)
+    fixed = torch.from_numpy(rng.normal(size=(15, 6)).astype(np.float32))
+    targets = torch.from_numpy(rng.normal(size=len(histories.items)).astype(np.float32))
+    side = _side(histories, 15, 6)
+    vectors = torch.zeros(20, 6)
+    for _ in range(20):
+        sweep = least_squares.improve(
+            side, vectors, fixed, targets=targets, gram=fixed.mT @ fixed, cancelled=lambda: False
+        )
+        vectors = sweep.vectors
+    y, loss = fixed.double(), 0.0
+    for row in range(20):
+        events = slice(histories.offsets[row], histories.offsets[row + 1])
+        x = y[histories.items[events]]
+        c, t = side.weights[events].double(), targets[events].double()
+        normal = y.mT @ y + (x.mT * c) @ x + 0.5 * torch.eye(6, dtype=torch.float64)
+        expected = torch.linalg.solve(normal, (x.mT * c) @ t)
+        np.testing.assert_allclose(vectors[row], expected, rtol=1e-3, atol=1e-4)
+        loss += float((c * (t - x @ expected) ** 2).sum() + (y @ expected).square().sum())
+        loss += 0.5 * float(expected.square().sum())
+    assert sweep.loss == pytest.approx(loss, rel=1e-4)
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch):
+    """Many small blocks, with rows longer than a block, give what one block gives."""
+    rng = np.random.default_rng(1)
+    histories = _histories(rng, 40, 30)
+    fixed = torch.from_numpy(rng.normal(size=(30, 4)).astype(np.float32))
+
+    def sweep():
+        side = _side(histories, 30, 4)
+        return len(side.blocks), least_squares.improve(
+            side,
+            torch.zeros(40, 4),
+            fixed,
+            targets=torch.ones(len(histories.items)),
+            cancelled=lambda: False,
+        )
+
+    count, at_once = sweep()
+    assert count == 1
+    monkeypatch.setattr(least_squares, "_BLOCK_NUMBERS", 40)
+    count, in_blocks = sweep()
+    assert count > 20
+    np.testing.assert_allclose(in_blocks.vectors, at_once.vectors, rtol=1e-4, atol=1e-6)
+    assert in_blocks.loss == pytest.approx(at_once.loss, rel=1e-5)
+
+
+def test_cancel_is_asked_before_each_block(monkeypatch: pytest.MonkeyPatch):
+    """A sweep ends at the first block after a cancel."""
+    monkeypatch.setattr(least_squares, "_BLOCK_NUMBERS", 40)
+    histories = _histories(np.random.default_rng(1), 40, 30)
+    answers = iter([False, False, True])
+    with pytest.raises(Cancelled):
+        least_squares.improve(
+            _side(histories, 30, 4),
+            torch.zeros(40, 4),
+            torch.ones(30, 4),
+            targets=torch.ones(len(histories.items)),
+            cancelled=lambda: next(answers),
+        )
+    assert next(answers, None) is None
+
+
+def test_transposed_twice_is_the_same():
+    """Pairs by item, turned again, are the pairs by user."""
+    histories = _histories(np.random.default_rng(2), 25, 10)
+    again = least_squares.transposed(least_squares.transposed(histories, 10), 25)
+    assert all(
+        np.array_equal(getattr(again, name), getattr(histories, name))
+        for name in ("offsets", "items", "strengths", "times")
+    )
