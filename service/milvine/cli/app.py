@@ -1,0 +1,81 @@
+"""The command `milvine` and its table of commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+
+import click
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Where a command is, and what `milvine --help` says of it."""
+
+    place: str
+    summary: str
+
+
+_COMMANDS = {
+    "serve": _Entry("processes:serve", "Serve gRPC, with a worker beside it."),
+    "worker": _Entry("processes:worker", "Do the long work of a deployment."),
+    "config": _Entry("processes:config", "Show the effective settings."),
+    "catalogs": _Entry("catalogs:catalogs", "Create, list, show and delete catalogs."),
+    "import": _Entry("imports:import_", "Import interactions, items or users from a file."),
+    "train": _Entry("training:train", "Train a model, and measure it on held-out data."),
+    "models": _Entry("training:models", "List the models of a catalog."),
+    "publish": _Entry("releases:publish", "Bring a model into service."),
+    "releases": _Entry("releases:releases", "List, activate, roll back and delete releases."),
+    "recommend": _Entry("retrieval:recommend", "Recommend items to a user or for a history."),
+    "similar": _Entry("retrieval:similar", "Find items like an item, or users like a user."),
+    "history": _Entry("retrieval:history", "Show what a user did, latest first."),
+    "operations": _Entry("operations:operations", "List long work, or cancel it."),
+}
+
+
+class _Commands(click.Group):
+    """A group that imports a command's module when the command is called.
+
+    So `milvine --help` answers at once, and only `serve` and `worker` wait for torch.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own
+        return list(_COMMANDS)
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's own
+        cmd_name: str,
+    ) -> click.Command | None:
+        entry = _COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module, name = entry.place.split(":")
+        command: click.Command = getattr(import_module(f"milvine.cli.{module}"), name)
+        return command
+
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's own
+        formatter: click.HelpFormatter,
+    ) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in _COMMANDS.items()])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("milvine"), prog_name="milvine")
+@click.option(
+    "--server",
+    metavar="HOST:PORT",
+    help="The server to call, also as MILVINE_SERVER or after the command.",
+)
+@click.pass_context
+def main(ctx: click.Context, server: str | None) -> None:
+    """Train embeddings, keep them in Milvus, and serve filtered, ranked recommendations.
+
+    Settings come from MILVINE_… variables and a .env file; `milvine config` shows them. Without a
+    server at the configured address, commands run one inside themselves.
+    """
+    ctx.obj = server

@@ -1,0 +1,217 @@
+"""`milvine recommend | similar | history`: what is found, and what is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import click
+from rich.table import Table
+
+from milvine.cli.command import Remote, remote
+from milvine.cli.output import Column, number, table
+from milvine.cli.pairs import PAIR, parameters
+from milvine.client.types import Hit, Interaction, Neighbours, Recommendation, Value
+
+_COUNT = click.option(
+    "-k", "count", type=click.IntRange(1), default=10, show_default=True, help="How many."
+)
+_FILTER = click.option(
+    "--filter", "filter_", default="", metavar="TEXT", help="What every hit must match."
+)
+_PARAMS = click.option(
+    "--param",
+    "params",
+    type=PAIR,
+    multiple=True,
+    metavar="NAME=JSON",
+    help="The value of a {NAME} in the filter.",
+)
+_FIELDS = click.option(
+    "--fields", default="*", show_default=True, metavar="A,B,…", help="The fields to show."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendArgs:
+    """What `milvine recommend` was asked."""
+
+    catalog: str
+    user: str | None
+    history: str | None
+    count: int
+    filter_: str
+    params: tuple[tuple[str, str], ...]
+    fields: str
+    include_seen: bool
+    exclude: tuple[str, ...]
+
+
+@click.command()
+@click.argument("catalog")
+@click.option("--user", metavar="ID", help="Recommend to that user.")
+@click.option("--history", metavar="ITEM,…", help="Recommend to whoever did that, oldest first.")
+@_COUNT
+@_FILTER
+@_PARAMS
+@_FIELDS
+@click.option("--include-seen", is_flag=True, help="Items of the own history, too.")
+@click.option("--exclude", multiple=True, metavar="ITEM", help="Not that item.")
+@remote(RecommendArgs)
+async def recommend(call: Remote, args: RecommendArgs) -> None:
+    """Recommend items of a CATALOG to a user, or for a history."""
+    if (args.user is None) == (args.history is None):
+        raise click.UsageError("name a --user or a --history, and only one of them")
+    found = await call.client.recommend(
+        args.catalog,
+        user=args.user,
+        history=_names(args.history) if args.history is not None else None,
+        page_size=args.count,
+        filter=args.filter_,
+        filter_params=parameters(args.params),
+        exclude=args.exclude,
+        include_seen=args.include_seen,
+        return_fields=_names(args.fields),
+    )
+    call.output.show(
+        asdict(found), _hits(found.hits, "item", args.fields), *_remarks(found, args.count)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarArgs:
+    """What `milvine similar` was asked."""
+
+    catalog: str
+    item: str | None
+    user: str | None
+    count: int
+    filter_: str
+    params: tuple[tuple[str, str], ...]
+    fields: str
+
+
+@click.command()
+@click.argument("catalog")
+@click.option("--item", metavar="ID", help="Items like that one.")
+@click.option("--user", metavar="ID", help="Users like that one.")
+@_COUNT
+@_FILTER
+@_PARAMS
+@_FIELDS
+@remote(SimilarArgs)
+async def similar(call: Remote, args: SimilarArgs) -> None:
+    """Find items of a CATALOG like an item, or users like a user, by cosine."""
+    if (args.user is None) == (args.item is None):
+        raise click.UsageError("name an --item or a --user, and only one of them")
+    found = await _neighbours(call, args)
+    side = "item" if args.item is not None else "user"
+    call.output.show(asdict(found), _hits(found.hits, side, args.fields))
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryArgs:
+    """What `milvine history` was asked."""
+
+    catalog: str
+    user: str
+    count: int
+    order: str
+    fields: str
+
+
+@click.command()
+@click.argument("catalog")
+@click.argument("user")
+@_COUNT
+@click.option(
+    "--order",
+    type=click.Choice(["latest", "value"]),
+    default="latest",
+    show_default=True,
+    help="The latest first, or the highest value.",
+)
+@_FIELDS
+@remote(HistoryArgs)
+async def history(call: Remote, args: HistoryArgs) -> None:
+    """Show what a USER of a CATALOG did, and with which items."""
+    events = [event async for event in call.client.interactions(args.catalog, args.user)]
+    if args.order == "value":
+        events.sort(key=lambda event: -(event.value or 0.0))
+    shown = events[: args.count]
+    ids = sorted({event.item_id for event in shown})
+    items = await call.client.get_items(args.catalog, ids[:1_000]) if ids else []
+    known = {item.id: item.fields for item in items}
+    names = _columns(args.fields, known.values())
+    rows = (
+        (
+            event.item_id,
+            *(known.get(event.item_id, {}).get(name) for name in names),
+            event.event_type,
+            None if event.value is None else f"{event.value:g}",
+            event.event_time,
+        )
+        for event in shown
+    )
+    columns = [
+        *(Column("item", style="cyan"), *map(Column, names)),
+        *(Column("event"), number("value"), Column("when")),
+    ]
+    call.output.show(
+        {"interactions": [_document(e, known, names) for e in shown], "count": len(events)},
+        table(columns, rows),
+        f"{len(shown):,} of {len(events):,} interactions.",
+    )
+
+
+async def _neighbours(call: Remote, args: SimilarArgs) -> Neighbours:
+    find = call.client.similar_users if args.item is None else call.client.similar_items
+    return await find(
+        args.catalog,
+        args.item or args.user or "",
+        page_size=args.count,
+        filter=args.filter_,
+        filter_params=parameters(args.params),
+        return_fields=_names(args.fields),
+    )
+
+
+def _hits(hits: Sequence[Hit], side: str, fields: str) -> Table:
+    names = _columns(fields, (hit.fields for hit in hits))
+    rows = (
+        (rank, hit.id, *(hit.fields.get(name) for name in names), hit.score)
+        for rank, hit in enumerate(hits, start=1)
+    )
+    columns = [number("#", "dim"), Column(side, style="cyan"), *map(Column, names)]
+    return table([*columns, number("score")], rows)
+
+
+def _remarks(found: Recommendation, wanted: int) -> list[str]:
+    remarks = []
+    if found.is_popular:
+        remarks.append("Nothing is known of this subject: these are the most popular items.")
+    if found.is_short:
+        remarks.append(
+            f"{len(found.hits):,} of {wanted:,}: no more items match the filter "
+            "and are neither seen nor excluded."
+        )
+    return remarks
+
+
+def _document(
+    event: Interaction, known: Mapping[str, Mapping[str, Value]], names: Sequence[str]
+) -> dict[str, object]:
+    fields = known.get(event.item_id, {})
+    return {**asdict(event), "fields": {name: fields[name] for name in names if name in fields}}
+
+
+def _columns(fields: str, found: Iterable[Mapping[str, Value]]) -> list[str]:
+    """The fields to show: those that were asked for, or all that have a value."""
+    names = _names(fields)
+    if names != ["*"]:
+        return names
+    return list(dict.fromkeys(name for values in found for name in sorted(values)))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

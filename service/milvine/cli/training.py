@@ -1,0 +1,212 @@
+"""`milvine train | models`: models, and how well they do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import click
+from google.protobuf import json_format
+from rich.table import Table
+
+from milvine.cli.bars import WorkBar
+from milvine.cli.command import Remote, remote
+from milvine.cli.documents import document
+from milvine.cli.output import Column, number, table
+from milvine.cli.pairs import PAIR, Json, numbers_or_texts
+from milvine.client.operations import OperationHandle, Progress
+from milvine.client.types import moment
+from milvine.domain.errors import InvalidArgument
+from milvine.v1 import model_pb2
+
+Config: TypeAlias = model_pb2.AlsConfig | model_pb2.RatingsMfConfig
+
+_FAMILIES: Mapping[str, type[Config]] = {
+    "als": model_pb2.AlsConfig,
+    "ratings_mf": model_pb2.RatingsMfConfig,
+}
+_METRICS = ("recall", "ndcg", "mrr", "hit_rate", "coverage")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainArgs:
+    """What `milvine train` was asked."""
+
+    catalog: str
+    family: str
+    settings: tuple[tuple[str, str], ...]
+    holdout: str
+    fraction: float | None
+    cutoffs: str
+    seed: int
+    event_types: tuple[str, ...]
+    name: str
+
+    def holdout_message(self) -> model_pb2.Holdout:
+        """What is held out, and how it is measured."""
+        return model_pb2.Holdout(
+            method=model_pb2.Holdout.Method.Value(f"METHOD_{self.holdout.upper()}"),
+            fraction=self.fraction,
+            cutoffs=_whole_numbers(self.cutoffs),
+            seed=self.seed,
+        )
+
+
+@click.command()
+@click.argument("catalog")
+@click.option("--family", type=click.Choice(list(_FAMILIES)), required=True)
+@click.option(
+    "--set",
+    "settings",
+    type=PAIR,
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting of the family, as epochs=20.",
+)
+@click.option(
+    "--holdout",
+    type=click.Choice(["latest", "random", "none"]),
+    default="latest",
+    show_default=True,
+    help="Which items of each user measure the model.",
+)
+@click.option("--fraction", type=float, help="The share of each user's items; else one item.")
+@click.option(
+    "--cutoffs", default="10,20", show_default=True, help="The lengths of list to measure at."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="The seed of the holdout.")
+@click.option(
+    "--event-type", "event_types", multiple=True, help="Learn from these only; else from all."
+)
+@click.option("--name", default="", help="A name for people.")
+@remote(TrainArgs, needs_worker=True)
+async def train(call: Remote, args: TrainArgs) -> None:
+    """Train a model on the interactions of a CATALOG, and measure it on what was held out.
+
+    Ctrl-C cancels the training.
+    """
+    config = _config(args.family, numbers_or_texts(args.settings))
+    handle = await call.client.train(
+        args.catalog,
+        als=config if isinstance(config, model_pb2.AlsConfig) else None,
+        ratings_mf=config if isinstance(config, model_pb2.RatingsMfConfig) else None,
+        holdout=args.holdout_message(),
+        event_types=args.event_types,
+        display_name=args.name,
+    )
+    model = await _follow(call, handle, args.family)
+    learned = (
+        f"Model [cyan]{model.model_id}[/] learned {model.dimension} dimensions of "
+        f"{model.user_count:,} users and {model.item_count:,} items from "
+        f"{model.interaction_count:,} interactions in {model.train_seconds:.1f} s."
+    )
+    views = [_metrics(model, args.family)] if model.HasField("evaluation") else []
+    call.output.show(document(model), *views, learned)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsArgs:
+    """What `milvine models` was asked."""
+
+    catalog: str
+
+
+@click.command()
+@click.argument("catalog")
+@remote(ModelsArgs)
+async def models(call: Remote, args: ModelsArgs) -> None:
+    """List the models of a CATALOG, newest first."""
+    found = [model async for model in call.client.models(args.catalog)]
+    columns = [
+        *(Column("model", style="cyan"), Column("name"), Column("family"), number("users")),
+        *(number("items"), number("interactions"), number("dimensions")),
+        *(Column("measured"), Column("trained")),
+    ]
+    call.output.show(
+        {"models": [document(model) for model in found]}, table(columns, map(_row, found))
+    )
+
+
+async def _follow(
+    call: Remote, handle: OperationHandle[model_pb2.Model], family: str
+) -> model_pb2.Model:
+    with WorkBar(call.output.err, f"Training {family}") as bar:
+        try:
+            async for progress in handle.watch():
+                bar.show(progress.stage, progress.progress, _remark(progress))
+            model = await handle.result()
+        except asyncio.CancelledError:
+            await handle.cancel()
+            call.output.note(f"Cancelled {handle.name}.")
+            raise
+        bar.finish(_loss(model.epochs[-1]) if model.epochs else "")
+    return model
+
+
+def _remark(progress: Progress) -> str:
+    return _loss(progress.epochs[-1]) if progress.epochs else ""
+
+
+def _loss(report: model_pb2.EpochReport) -> str:
+    return f"epoch {report.epoch}/{report.epoch_count}, loss {report.loss:.4f}"
+
+
+def _metrics(model: model_pb2.Model, family: str) -> Table:
+    evaluation = model.evaluation
+    columns = [Column("", style="cyan"), *(number(name.replace("_", " ")) for name in _METRICS)]
+    title = f"Held-out metrics, means over {evaluation.user_count:,} users"
+    return table(columns, _metric_rows(evaluation, family), title=title)
+
+
+def _metric_rows(evaluation: model_pb2.Evaluation, family: str) -> Iterator[tuple[object, ...]]:
+    for ours, popular in zip(evaluation.model, evaluation.popularity, strict=True):
+        for name, metrics in ((family, ours), ("popularity", popular)):
+            values = (getattr(metrics, metric) for metric in _METRICS)
+            yield (f"{name} @{metrics.cutoff}", *values)
+
+
+def _row(model: model_pb2.Model) -> tuple[object, ...]:
+    return (
+        model.model_id,
+        model.display_name,
+        model.config.WhichOneof("family"),
+        f"{model.user_count:,}",
+        f"{model.item_count:,}",
+        f"{model.interaction_count:,}",
+        model.dimension,
+        _measured(model),
+        moment(model.create_time),
+    )
+
+
+def _measured(model: model_pb2.Model) -> str:
+    if not model.evaluation.model:
+        return ""
+    first = model.evaluation.model[0]
+    return f"recall@{first.cutoff} {first.recall:.4f}, ndcg@{first.cutoff} {first.ndcg:.4f}"
+
+
+def _config(family: str, settings: dict[str, Json]) -> Config:
+    config = _FAMILIES[family]()
+    known = [field.name for field in config.DESCRIPTOR.fields]
+    for name in settings:
+        if name not in known:
+            raise InvalidArgument.at(
+                f"--set {name}", f"is not a setting of {family}; settings are: {', '.join(known)}"
+            )
+    try:
+        json_format.ParseDict(settings, config)
+    except json_format.ParseError as exc:
+        raise InvalidArgument.at("--set", str(exc)) from exc
+    return config
+
+
+def _whole_numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError as exc:
+        raise click.BadParameter(
+            f"{text!r} is not a list of whole numbers such as 10,20", param_hint="--cutoffs"
+        ) from exc
