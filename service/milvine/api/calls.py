@@ -132,7 +132,7 @@ class Call:
         await self._context.abort(code, status.message, trailers)
 
     def _known(self, error: Exception) -> MilvineError:
-        if isinstance(error, MilvineError):
+        if isinstance(error, MilvineError) and errors.is_told(error):
             return error
         if isinstance(error, TimeoutError):
             return DeadlineExceeded()

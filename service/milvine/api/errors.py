@@ -69,6 +69,11 @@ def malformed() -> InvalidArgument:
     return InvalidArgument([Violation("request", rule)], Reason.MALFORMED_REQUEST)
 
 
+def is_told(error: MilvineError) -> bool:
+    """Whether a caller is told the error itself, and not that the service has a fault."""
+    return code_of(error) is not grpc.StatusCode.INTERNAL
+
+
 def code_of(error: MilvineError) -> grpc.StatusCode:
     """The canonical code of an error, by its nearest listed class; INTERNAL without one."""
     codes = (CODES[kind] for kind in type(error).__mro__ if kind in CODES)

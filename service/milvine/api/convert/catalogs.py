@@ -155,7 +155,7 @@ def _index_message(index: VectorIndex) -> catalog_pb2.VectorIndex:
 def _update_paths(
     request: catalog_service_pb2.UpdateCatalogRequest, message: catalog_pb2.Catalog
 ) -> Iterable[str]:
-    if not request.HasField("update_mask"):
+    if not request.update_mask.paths:
         return [f.name for f, _ in message.ListFields() if f.name in _MUTABLE]
     paths = list(request.update_mask.paths)
     if paths == ["*"]:
