@@ -175,8 +175,9 @@ class Vectors:
         `among` narrows the look to some ids.
         """
         queries = self._queries(spec.name, strong=strong, timeout_s=timeout_s)
-        narrowed = expression if among is None else expressions.one_of(expression, among)
-        return await queries.match(narrowed, limit)
+        if among is not None:
+            expression = expressions.one_of(expression, self._engine.stored(among))
+        return await queries.match(expression, limit)
 
     async def fetch(
         self,
