@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from milvine.ingest.times import NO_TIME, to_time
 from milvine.ingest.writing import write_behind
 from milvine.records import Records
 
+_BATCH_ROWS = 200_000
+"""Rows of a transaction, at least."""
 _UNDATED = 0
 """The time of an interaction without one: the same each time its file is imported, so that it is
 known again, and older than any dated one."""
@@ -72,7 +74,7 @@ def import_interactions(
     with tally(rejects_path) as counts:
         chunks = reader.chunks(set(wanted.columns.values()))
         batches = (_batch(chunk, source, wanted, catalog, counts) for chunk in chunks)
-        for batch, appended in write_behind(write, batches):
+        for batch, appended in write_behind(write, _gathered(batches)):
             counts.written += appended.written
             counts.duplicates += appended.duplicates
             on_progress(counts.progress(batch.bytes_done, total))
@@ -108,6 +110,22 @@ def _batch(chunk: Chunk, source: Source, wanted: Plan, catalog: Catalog, counts:
     counts.blank += chunk.blank
     counts.refuse(sorted(refused, key=_row))
     return _Batch(good, chunk.bytes_done)
+
+
+def _gathered(batches: Iterator[_Batch]) -> Iterator[_Batch]:
+    """Join small batches, as some readers give."""
+    waiting: list[_Batch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(b.table.num_rows for b in waiting) >= _BATCH_ROWS:
+            yield _joined(waiting)
+            waiting = []
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(batches: list[_Batch]) -> _Batch:
+    return _Batch(pa.concat_tables(b.table for b in batches), batches[-1].bytes_done)
 
 
 def _row(refusal: Refusal) -> int:

@@ -32,9 +32,10 @@ def cast_value(value: object, kind: FieldType, separator: str) -> FieldValue | N
     """
     if value is None or (value == "" and kind is not FieldType.STRING):
         return None
-    if kind.is_list:
-        element = _ELEMENTS[kind]
-        return tuple(element(item) for item in _elements(value, separator))  # type: ignore[return-value]
+    if kind is FieldType.STRING_LIST:
+        return tuple(_text(item) for item in _elements(value, separator))
+    if kind is FieldType.INT64_LIST:
+        return tuple(_whole(item) for item in _elements(value, separator))
     return _SCALARS[kind](value)
 
 
@@ -101,8 +102,4 @@ _SCALARS: dict[FieldType, Callable[[object], FieldValue]] = {
     FieldType.INT64: _whole,
     FieldType.DOUBLE: _number,
     FieldType.BOOL: _truth,
-}
-_ELEMENTS: dict[FieldType, Callable[[object], str | int]] = {
-    FieldType.STRING_LIST: _text,
-    FieldType.INT64_LIST: _whole,
 }
