@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from itertools import chain
+from operator import itemgetter
 
 import numpy as np
 import orjson
@@ -59,16 +60,24 @@ def _member_names(lines: list[bytes]) -> tuple[str, ...]:
 
 def _chunk(lines: list[bytes], wanted: Collection[str], first_row: int, bytes_done: int) -> Chunk:
     parsed = _parse_all(lines)
+    numbers = np.arange(first_row, first_row + len(lines))
+    is_object = np.array([type(result) is dict for result in parsed], np.bool_)
     refusals = [
-        Refusal(first_row + i, "", result, shorten(lines[i]))
-        for i, result in enumerate(parsed)
-        if isinstance(result, str)
+        Refusal(int(numbers[i]), "", result, shorten(lines[i]))
+        for i in np.flatnonzero(~is_object).tolist()
+        if isinstance(result := parsed[i], str)
     ]
-    rows = [first_row + i for i, result in enumerate(parsed) if isinstance(result, dict)]
     objects = [result for result in parsed if isinstance(result, dict)]
-    columns = {name: [o.get(name) for o in objects] for name in wanted}
-    blank = len(lines) - len(rows) - len(refusals)
-    return Chunk(columns, np.array(rows, np.int64), bytes_done, refusals, blank)
+    columns = {name: _members(objects, name) for name in wanted}
+    blank = len(lines) - len(objects) - len(refusals)
+    return Chunk(columns, numbers[is_object], bytes_done, refusals, blank)
+
+
+def _members(objects: list[dict[str, object]], name: str) -> list[object]:
+    try:
+        return list(map(itemgetter(name), objects))
+    except KeyError:
+        return [o.get(name) for o in objects]
 
 
 def _parse_all(lines: list[bytes]) -> list[dict[str, object] | str | None]:
