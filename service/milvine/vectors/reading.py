@@ -116,8 +116,7 @@ class Queries:
         self, expression: str, outputs: Sequence[str], limit: int | None = None
     ) -> Message:
         """Columns of rows that match: those of the smallest ids where there is a limit."""
-        # Without the second a server may stop before it has seen every segment.
-        settings = {} if limit is None else {"limit": str(limit), "reduce_stop_for_best": "True"}
+        settings = {} if limit is None else {"limit": str(limit)}
         request = pb.QueryRequest(
             collection_name=self.name,
             expr=expression,

@@ -146,6 +146,8 @@ class Vectors:
         `expression` where there is one. Raises InvalidArgument as `write` does.
         """
         writing.check_vectors(spec, vectors)
+        if not len(vectors):
+            return []
         kind = self._engine.kind(spec.index)
         request = reading.search_request(
             spec.name,

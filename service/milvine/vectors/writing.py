@@ -16,8 +16,8 @@ from milvine.vectors.connection import Calls, Message
 from milvine.vectors.engine import Engine
 from milvine.vectors.spec import CollectionSpec
 
-_MAX_MESSAGE_BYTES = 32 * 1024 * 1024
-"""Half of what a server takes by default."""
+_MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+"""An eighth of what a server takes by default; a row of the largest values may exceed it."""
 _DELETE_BATCH = 1_000
 
 
