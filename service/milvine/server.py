@@ -12,9 +12,11 @@ from typing import Any
 
 import grpc
 import structlog
+from grpc_health.v1 import health
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 from prometheus_client import CollectorRegistry, start_http_server
 
-from milvine.api import build_server
+from milvine.api import SERVICE_NAMES, Services, build_server
 from milvine.models import families
 from milvine.models.base import Family
 from milvine.records import Records
@@ -26,16 +28,16 @@ from milvine.worker import AttachedWorker
 
 log = structlog.get_logger(__name__)
 
+_Status = HealthCheckResponse.ServingStatus
 
-class LiveServices:
+
+class LiveServices(Services):
     """The use cases over stores that may be away; asked for then, they raise Unavailable."""
 
     def __init__(self, stores: Stores, settings: Settings) -> None:
         self._stores = stores
         self._settings = settings
         self._active: ActiveReleases | None = None
-        self.families: Mapping[str, Family[Any]] = families
-        self.call_timeout_s = settings.call_timeout_s
 
     @property
     def records(self) -> Records:
@@ -56,6 +58,16 @@ class LiveServices:
             self._stores.artifacts,
             on_change=self._active_releases.forget,
         )
+
+    @property
+    def families(self) -> Mapping[str, Family[Any]]:
+        """The families of models."""
+        return families
+
+    @property
+    def call_timeout_s(self) -> float:
+        """The seconds that a call may take which sets no deadline."""
+        return self._settings.call_timeout_s
 
     @property
     def _active_releases(self) -> ActiveReleases:
@@ -96,10 +108,11 @@ async def running(settings: Settings, *, with_worker: bool) -> AsyncIterator[Run
     """
     stores = Stores(settings)
     registry = CollectorRegistry()
-    server, health = build_server(LiveServices(stores, settings), registry=registry)
+    probe = health.aio.HealthServicer()
+    server = build_server(LiveServices(stores, settings), health_servicer=probe, registry=registry)
     address = _bind(server, settings)
     watch = asyncio.create_task(stores.watch())
-    follow = asyncio.create_task(_tell_health(stores, health))
+    follow = asyncio.create_task(_tell_health(stores, probe))
     worker = asyncio.create_task(_run_worker(stores)) if with_worker else None
     metrics = _serve_metrics(settings, registry)
     await server.start()
@@ -107,7 +120,7 @@ async def running(settings: Settings, *, with_worker: bool) -> AsyncIterator[Run
     try:
         yield Running(address, stores)
     finally:
-        await health.enter_graceful_shutdown()
+        await probe.enter_graceful_shutdown()
         await server.stop(settings.drain_s)
         await _cancel(follow, worker, watch)
         metrics()
@@ -130,10 +143,12 @@ async def _run_worker(stores: Stores) -> None:
     await AttachedWorker().run()
 
 
-async def _tell_health(stores: Stores, health: Any) -> None:  # noqa: ANN401 - grpc has no types
-    """Say SERVING while the stores answer."""
+async def _tell_health(stores: Stores, probe: health.aio.HealthServicer) -> None:
+    """Say SERVING while the stores answer: the server as a whole, and each service."""
     while True:
-        await health.set_serving(stores.healthy)
+        status = _Status.SERVING if stores.healthy else _Status.NOT_SERVING
+        for name in ("", *SERVICE_NAMES):
+            await probe.set(name, status)
         await asyncio.sleep(0.1 if not stores.healthy else 1.0)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from dataclasses import dataclass
 
 import structlog
 
@@ -20,32 +18,19 @@ RETRY_S = 0.5
 PING_S = 2.0
 
 
-@dataclass(slots=True)
-class _Embedded:
-    """The Milvus Lite that goes with a connection, where there is one."""
-
-    process: LiteProcess | None = None
-
-    def close(self) -> None:
-        if self.process is not None:
-            self.process.close()
-            self.process = None
-
-
 class Stores:
     """Records, vectors and artifacts.
 
     A process starts without them and answers UNAVAILABLE until they are there, so that the order
-    in which a deployment's parts come up does not matter. Records and vectors recover by
-    themselves from an absence; an embedded Milvus that died is started again.
+    in which a deployment's parts come up does not matter. Once connected, each recovers by itself
+    from an absence.
     """
 
-    def __init__(self, settings: Settings, *, owns_embedded: bool = True) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._owns_embedded = owns_embedded
         self._records: Records | None = None
         self._vectors: Vectors | None = None
-        self._embedded = _Embedded()
+        self._embedded: LiteProcess | None = None
         self.artifacts = Artifacts(settings.artifacts)
         self.connected = asyncio.Event()
         """Set once records and vectors were there."""
@@ -91,7 +76,8 @@ class Stores:
         """Close the connections, and end the embedded Milvus if this process owns it."""
         if self._vectors is not None:
             await self._vectors.close()
-        await asyncio.to_thread(self._embedded.close)
+        if self._embedded is not None:
+            await asyncio.to_thread(self._embedded.close)
         if self._records is not None:
             await asyncio.to_thread(self._records.close)
 
@@ -106,35 +92,20 @@ class Stores:
 
     async def _watch_vectors(self) -> None:
         timeout_s = self._settings.vectors_timeout_s
-        if self._vectors is None:
-            self._vectors = await self._connect(timeout_s)
-            return
-        try:
+        if self._vectors is not None:
             await self._vectors.ping(timeout_s=timeout_s)
-        except Unavailable:
-            if self._embedded.process is not None:  # a dead child does not come back by itself
-                await self._vectors.close()
-                self._vectors = None
-                await asyncio.to_thread(self._embedded.close)
-            raise
+            return
+        self._vectors = await Vectors.connect(
+            await self._vectors_uri(),
+            token=self._settings.vectors_token.get_secret_value(),
+            database=self._settings.vectors_database,
+            timeout_s=timeout_s,
+        )
 
-    async def _connect(self, timeout_s: float) -> Vectors:
-        uri = self._settings.vectors_uri
+    async def _vectors_uri(self) -> str:
         lite_file = self._settings.lite_file
-        if lite_file is not None:
-            lite_file.parent.mkdir(parents=True, exist_ok=True)
-            start = LiteProcess.attach_or_open if self._owns_embedded else LiteProcess.attach
-            process = await asyncio.to_thread(start, lite_file)
-            self._embedded.process = process
-            uri = process.uri
-        try:
-            return await Vectors.connect(
-                uri,
-                token=self._settings.vectors_token.get_secret_value(),
-                database=self._settings.vectors_database,
-                timeout_s=timeout_s,
-            )
-        except BaseException:
-            with contextlib.suppress(OSError):
-                await asyncio.to_thread(self._embedded.close)
-            raise
+        if lite_file is None:
+            return self._settings.vectors_uri
+        if self._embedded is None:
+            self._embedded = await asyncio.to_thread(LiteProcess.attach_or_open, lite_file)
+        return self._embedded.uri

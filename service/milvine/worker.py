@@ -35,7 +35,7 @@ async def work(settings: Settings, *, attached: bool) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    stores = Stores(settings, owns_embedded=not attached)
+    stores = Stores(settings)
     tasks = [asyncio.create_task(stores.watch())]
     if attached:
         tasks.append(asyncio.create_task(_stop_with_server(stopping)))

@@ -24,7 +24,6 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._retriever = services.retriever
 
     async def Recommend(
         self, request: pb.RecommendRequest, context: Context
@@ -35,7 +34,7 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
         selection = convert.selection(request.options)
         timeout_s = self._services.timeout_s(context)
         with _in_options():
-            found = await self._retriever.recommend(
+            found = await self._services.retriever.recommend(
                 catalog_id, [subject], selection, timeout_s=timeout_s
             )
         return convert.recommendation_message(found[0])
@@ -50,7 +49,7 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
         selection = convert.selection(request.options)
         timeout_s = self._services.timeout_s(context)
         with _in_options():
-            found = await self._retriever.recommend(
+            found = await self._services.retriever.recommend(
                 catalog_id, subjects, selection, timeout_s=timeout_s
             )
         return pb.BatchRecommendResponse(
@@ -60,7 +59,7 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
     async def SimilarItems(
         self, request: pb.SimilarItemsRequest, context: Context
     ) -> pb.SimilarItemsResponse:
-        found = await self._retriever.similar(
+        found = await self._services.retriever.similar(
             Side.ITEM,
             required_id(request.catalog_id, "catalog_id"),
             required_id(request.item_id, "item_id"),
@@ -72,7 +71,7 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
     async def SimilarUsers(
         self, request: pb.SimilarUsersRequest, context: Context
     ) -> pb.SimilarUsersResponse:
-        found = await self._retriever.similar(
+        found = await self._services.retriever.similar(
             Side.USER,
             required_id(request.catalog_id, "catalog_id"),
             required_id(request.user_id, "user_id"),
@@ -87,7 +86,7 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
         catalog_id = required_id(request.catalog_id, "catalog_id")
         item_ids, user_ids = convert.embedding_ids(request)
         timeout_s = self._services.timeout_s(context)
-        found = await self._retriever.embeddings(
+        found = await self._services.retriever.embeddings(
             catalog_id, item_ids, user_ids, timeout_s=timeout_s
         )
         return convert.embeddings_message(found, item_ids, user_ids)
