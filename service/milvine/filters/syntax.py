@@ -186,7 +186,14 @@ class _Nodes(Transformer[Token, Node]):
     def not_null(self, subject: Operand, _sign: Token) -> Node:
         return Negated(Null(subject), 1)
 
-    def called(self, function: Token, *arguments: Operand) -> Node:
+    def called(self, function: Token, *parts: Operand | Token) -> Node:
+        arguments = tuple(part for part in parts if not isinstance(part, Token))
+        if len(arguments) < len(parts):
+            raise InvalidFilter(
+                f"{function}(...) can't be compared: functions are conditions of their own; "
+                "of lengths only `field == []` can be said",
+                _column(function),
+            )
         return Called(str(function), arguments, _column(function))
 
     def name(self, token: Token) -> Operand:
