@@ -10,39 +10,10 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from milvine.domain.errors import (
-    Aborted,
-    AlreadyExists,
-    Cancelled,
-    DataLoss,
-    DeadlineExceeded,
-    FailedPrecondition,
-    InvalidArgument,
-    LimitReached,
-    MilvineError,
-    NotFound,
-    NotSupported,
-    Reason,
-    Unavailable,
-    Violation,
-)
+from milvine.domain.errors import InvalidArgument, MilvineError, Reason, Violation
 
 DOMAIN = "milvine"
 DETAILS_KEY = "grpc-status-details-bin"
-CODES: Mapping[type[MilvineError], grpc.StatusCode] = {
-    InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
-    NotFound: grpc.StatusCode.NOT_FOUND,
-    AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
-    FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
-    Aborted: grpc.StatusCode.ABORTED,
-    Cancelled: grpc.StatusCode.CANCELLED,
-    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
-    Unavailable: grpc.StatusCode.UNAVAILABLE,
-    NotSupported: grpc.StatusCode.UNIMPLEMENTED,
-    LimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    DataLoss: grpc.StatusCode.DATA_LOSS,
-}
-
 # An error travels in HTTP/2 trailers, which gRPC bounds to 8 KiB on the way.
 _MAX_MESSAGE_BYTES = 800
 _MAX_VIOLATIONS_BYTES = 2_000
@@ -75,9 +46,8 @@ def is_told(error: MilvineError) -> bool:
 
 
 def code_of(error: MilvineError) -> grpc.StatusCode:
-    """The canonical code of an error, by its nearest listed class; INTERNAL without one."""
-    codes = (CODES[kind] for kind in type(error).__mro__ if kind in CODES)
-    return next(codes, grpc.StatusCode.INTERNAL)
+    """The canonical code of an error."""
+    return grpc.StatusCode[error.code]
 
 
 def status_of(error: MilvineError) -> status_pb2.Status:

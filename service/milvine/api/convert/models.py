@@ -65,6 +65,7 @@ def model_message(model: Model) -> model_pb2.Model:
         evaluation=_evaluation_message(model.evaluation),
         train_seconds=model.train_seconds,
         epochs=epoch_messages(model.epochs),
+        event_types=model.event_types,
         create_time=timestamp(model.create_time),
     )
 

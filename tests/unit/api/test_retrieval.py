@@ -1,0 +1,176 @@
+"""What callers ask of retrieval, and what it found."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from milvine.api.convert import retrieval as convert
+from milvine.domain.catalog import Catalog, EventType
+from milvine.domain.hit import Hit, Recommendation, Source
+from milvine.domain.query import (
+    Embeddings,
+    HistorySubject,
+    Neighbours,
+    Selection,
+    UserSubject,
+)
+from milvine.v1 import retrieval_service_pb2 as pb
+from milvine.v1 import value_pb2
+from tests.unit.api.test_values import fault
+
+CATALOG = Catalog("films", (EventType("view"),))
+NAN = value_pb2.Value(double_value=math.nan)
+
+
+def test_subjects():
+    """A subject is a user, a history or a vector."""
+    history = pb.History(events=[pb.HistoryEvent(item_id="b"), pb.HistoryEvent(item_id="a")])
+    user, events, vector = convert.subjects(
+        [
+            pb.Subject(user_id="7"),
+            pb.Subject(history=history),
+            pb.Subject(vector=pb.Vector(values=[1, 0.5])),
+        ],
+        CATALOG,
+    )
+    assert user == UserSubject("7")
+    assert isinstance(events, HistorySubject)
+    assert events.events["item_id"].to_pylist() == ["b", "a"]
+    assert vector.vector.dtype == np.float32
+    assert vector.vector.tolist() == [1.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("subject", "field"),
+    [
+        (pb.Subject(), "subject"),
+        (pb.Subject(user_id=""), "subject.user_id"),
+        (pb.Subject(user_id="a\0"), "subject.user_id"),
+        (pb.Subject(history=pb.History()), "subject.history.events"),
+        (
+            pb.Subject(history=pb.History(events=[pb.HistoryEvent(item_id="")])),
+            "subject.history.events[0].item_id",
+        ),
+        (
+            pb.Subject(history=pb.History(events=[pb.HistoryEvent(item_id="a", value=1)])),
+            "subject.history.events[0].value",
+        ),
+        (pb.Subject(vector=pb.Vector()), "subject.vector.values"),
+        (pb.Subject(vector=pb.Vector(values=[1, math.nan])), "subject.vector.values"),
+        (pb.Subject(vector=pb.Vector(values=[math.inf])), "subject.vector.values"),
+    ],
+)
+def test_subject_refused(subject, field):
+    """A subject that breaks a rule is refused by the path of the field."""
+    assert fault(convert.subject, subject, CATALOG, "subject")[0][0] == field
+
+
+@pytest.mark.parametrize("count", [0, 257])
+def test_subject_count(count):
+    """A batch has 1 to 256 subjects."""
+    assert fault(convert.check_subject_count, [pb.Subject()] * count)[0][0] == "subjects"
+
+
+def test_selection_defaults():
+    """Options that are absent ask for ten unseen items without fields."""
+    assert convert.selection(pb.RecommendOptions()) == Selection()
+    assert convert.neighbour_selection(pb.SimilarItemsRequest()) == Selection()
+
+
+def test_selection():
+    """Every option arrives."""
+    options = pb.RecommendOptions(
+        page_size=5_000,
+        filter="year >= {y}",
+        filter_params={"y": value_pb2.Value(int64_value=1990)},
+        exclude_item_ids=["a", "b", "a"],
+        include_seen=True,
+        return_fields=["title", "year", "title"],
+    )
+    assert convert.selection(options) == Selection(
+        page_size=1_000,
+        filter="year >= {y}",
+        filter_params={"y": 1990},
+        exclude_ids=frozenset("ab"),
+        include_seen=True,
+        return_fields=("title", "year"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"page_size": -1}, "page_size"),
+        ({"filter": "x" * 16_385}, "filter"),
+        ({"filter_params": {"p": value_pb2.Value()}}, "filter_params.p"),
+        ({"filter_params": {"p": NAN}}, "filter_params.p"),
+        ({"return_fields": ["*", "title"]}, "return_fields"),
+        ({"return_fields": ["title"] * 65}, "return_fields"),
+    ],
+)
+def test_selection_refused(options, field):
+    """An option that breaks a rule is refused by the path of the field in its own request."""
+    recommend = pb.RecommendOptions(**options)
+    assert fault(convert.selection, recommend)[0][0] == f"options.{field}"
+    for kind in (pb.SimilarItemsRequest, pb.SimilarUsersRequest):
+        assert fault(convert.neighbour_selection, kind(**options))[0][0] == field
+
+
+@pytest.mark.parametrize(
+    ("ids", "field"),
+    [(["a"] * 10_001, "options.exclude_item_ids"), (["a", ""], "options.exclude_item_ids[1]")],
+)
+def test_excluded_refused(ids, field):
+    """At most 10,000 good ids are excluded."""
+    options = pb.RecommendOptions(exclude_item_ids=ids)
+    assert fault(convert.selection, options)[0][0] == field
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (pb.GetEmbeddingsRequest(), "item_ids"),
+        (pb.GetEmbeddingsRequest(item_ids=["a"] * 1_001), "item_ids"),
+        (pb.GetEmbeddingsRequest(user_ids=["a", ""]), "user_ids[1]"),
+    ],
+)
+def test_embedding_ids_refused(request_, field):
+    """Embeddings are asked for by 1 to 1,000 good ids of a side."""
+    assert fault(convert.embedding_ids, request_)[0][0] == field
+
+
+@pytest.mark.parametrize(
+    ("source", "is_short", "expected"),
+    [
+        (Source.PERSONAL, False, (1, 0)),
+        (Source.POPULAR, True, (2, 1)),
+    ],
+)
+def test_recommendation_message(source, is_short, expected):
+    """The answer names hits, release, source and whether it is short."""
+    found = Recommendation((Hit("7", 0.5, {"year": 1990}),), "r1", source, is_short)
+    message = convert.recommendation_message(found)
+    assert (message.source, message.shortfall) == expected
+    assert message.release_id == "r1"
+    assert message.hits[0].item_id == "7"
+    assert message.hits[0].score == 0.5
+    assert message.hits[0].fields["year"].int64_value == 1990
+
+
+def test_neighbour_messages():
+    """Neighbours are told as items or as users."""
+    found = Neighbours((Hit("7", 0.5),), "r1")
+    assert convert.similar_items_message(found).hits[0].item_id == "7"
+    assert convert.similar_users_message(found).hits[0].user_id == "7"
+
+
+def test_embeddings_message():
+    """Embeddings come in the order asked for, and the missing ones are named."""
+    vectors = {"a": np.array([1, 2], np.float32), "b": np.array([3, 4], np.float32)}
+    message = convert.embeddings_message(Embeddings(vectors, {}, "r1"), ["b", "x", "a"], ["u"])
+    assert [(e.id, list(e.vector.values)) for e in message.items] == [("b", [3, 4]), ("a", [1, 2])]
+    assert list(message.missing_item_ids) == ["x"]
+    assert list(message.missing_user_ids) == ["u"]
