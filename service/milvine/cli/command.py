@@ -124,7 +124,8 @@ def _guard(output: Output, work: Callable[[], None]) -> None:
 def _tell(output: Output, fault: Fault) -> None:
     if output.is_json:
         output.show({"error": fault})
-    output.complain(fault.message)
-    # The violation of a single field stands in the message.
-    if len(fault.violations) > 1:
-        output.detail(f"{v['field']}: {v['description']}" for v in fault.violations)
+    if len(fault.violations) <= 1:
+        output.complain(fault.message)
+        return
+    output.complain(f"{len(fault.violations)} values break their rules:")
+    output.detail(f"{v['field']}: {v['description']}" for v in fault.violations)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -11,7 +12,7 @@ from rich.table import Table
 from milvine.cli.command import Remote, remote
 from milvine.cli.output import Column, number, table
 from milvine.cli.pairs import PAIR, parameters
-from milvine.client.types import Hit, Interaction, Neighbours, Recommendation, Value
+from milvine.client.types import Hit, HistoryEvent, Interaction, Neighbours, Recommendation, Value
 
 _COUNT = click.option(
     "-k", "count", type=click.IntRange(1), default=10, show_default=True, help="How many."
@@ -50,7 +51,11 @@ class RecommendArgs:
 @click.command()
 @click.argument("catalog")
 @click.option("--user", metavar="ID", help="Recommend to that user.")
-@click.option("--history", metavar="ITEM,…", help="Recommend to whoever did that, oldest first.")
+@click.option(
+    "--history",
+    metavar="ITEM[=VALUE],…",
+    help="Recommend to whoever did that, oldest first; with values such as ratings.",
+)
 @_COUNT
 @_FILTER
 @_PARAMS
@@ -65,7 +70,7 @@ async def recommend(call: Remote, args: RecommendArgs) -> None:
     found = await call.client.recommend(
         args.catalog,
         user=args.user,
-        history=_names(args.history) if args.history is not None else None,
+        history=_events(args.history) if args.history is not None else None,
         page_size=args.count,
         filter=args.filter_,
         filter_params=parameters(args.params),
@@ -184,6 +189,19 @@ def _hits(hits: Sequence[Hit], side: str, fields: str) -> Table:
     )
     columns = [number("#", "dim"), Column(side, style="cyan"), *map(Column, names)]
     return table([*columns, number("score")], rows)
+
+
+def _events(text: str) -> list[HistoryEvent]:
+    """The events of `ITEM[=VALUE],…`; what stands behind the last `=` is a value if a number."""
+    return [_event(part) for part in _names(text)]
+
+
+def _event(text: str) -> HistoryEvent:
+    item_id, sign, number_text = text.rpartition("=")
+    if sign and item_id:
+        with contextlib.suppress(ValueError):
+            return HistoryEvent(item_id, value=float(number_text))
+    return HistoryEvent(text)
 
 
 def _remarks(found: Recommendation, wanted: int) -> list[str]:
