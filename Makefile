@@ -9,7 +9,7 @@ PROTOC = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Ipro
 PROTOS := $(wildcard protos/milvine/v1/*.proto)
 SERVICES := $(wildcard protos/milvine/v1/*_service.proto)
 
-.PHONY: setup test check protos image fmt ci clean
+.PHONY: setup demo run test check protos image fmt ci clean
 
 setup: $(STAMP)
 
@@ -18,6 +18,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt torch==2.13.0
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,test]'
 	touch $@
+
+# ARGS=--keep leaves the server running.
+demo: setup
+	$(BIN)/python demo/movielens.py $(ARGS)
+
+run: setup
+	$(BIN)/milvine serve $(ARGS)
 
 protos: setup
 	rm -f service/milvine/v1/*_pb2*

@@ -12,7 +12,7 @@ from rich.table import Table
 from milvine.cli.command import Remote, remote
 from milvine.cli.output import Column, number, table
 from milvine.cli.pairs import PAIR, parameters
-from milvine.client.types import Hit, HistoryEvent, Interaction, Neighbours, Recommendation, Value
+from milvine.client.types import HistoryEvent, Hit, Interaction, Neighbours, Recommendation, Value
 
 _COUNT = click.option(
     "-k", "count", type=click.IntRange(1), default=10, show_default=True, help="How many."
