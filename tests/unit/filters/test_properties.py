@@ -87,7 +87,7 @@ def test_long_chains_parse_and_compile(operator: str):
     assert _depth(compile_filter(wide, LITE)) <= 14
 
 
-def write(filter_: Filter) -> str:
+def write(filter_: Filter) -> str:  # noqa: PLR0911 - a case for each kind of node
     """The text of a filter, in parentheses wherever it is joined."""
     match filter_:
         case Not(operand):
