@@ -9,6 +9,12 @@ PROTOC = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Ipro
 PROTOS := $(wildcard protos/milvine/v1/*.proto)
 SERVICES := $(wildcard protos/milvine/v1/*_service.proto)
 
+# What `make bench-quality` measures: a data set's folder, a family of models, lite or server.
+DATA ?= $(or $(MILVINE_DATA),../shared/data)/gowalla
+MODEL ?= als
+VECTORS ?= lite
+
+.PHONY: bench bench-quality bench-ingest up down
 .PHONY: setup demo run test check protos image fmt ci clean
 
 setup: $(STAMP)
@@ -52,6 +58,20 @@ check: setup image
 
 test: check
 	$(BIN)/python -m pytest
+
+bench: bench-ingest bench-quality
+
+bench-quality: setup
+	$(BIN)/python -m tests.bench.quality "$(DATA)" --model "$(MODEL)" --vectors "$(VECTORS)"
+
+bench-ingest: setup
+	$(BIN)/python -m tests.bench.ingest
+
+up:
+	docker compose up --build --detach --wait
+
+down:
+	docker compose down
 
 ci: test
 

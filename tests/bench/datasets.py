@@ -1,0 +1,92 @@
+"""Data sets with the protocol under which results on them are published.
+
+A reader turns a folder into a `Split`; it is found by the files that the folder has, so that any
+folder of the same format can be measured. Another format is another reader in `READERS`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+DEFAULT_ROOT = Path("../shared/data")
+DEFAULT_NAME = "gowalla"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """What to learn from, what to find, and how finding it is measured.
+
+    Every item of the data set is ranked for every user of `held_out` but those that the user has
+    in `train`; a figure is the mean over these users.
+    """
+
+    format: str
+    """The name of the format, for settings that were tuned on one data set of it."""
+    train: pa.Table
+    """Columns user_id and item_id, texts, a user's oldest first where the format has an order."""
+    held_out: Mapping[str, frozenset[str]]
+    """The items to find by user, at least one each."""
+    cutoff: int
+    """How many items are recommended."""
+    metrics: Mapping[str, str]
+    """What is reported: a name -> the field of `RankingMetrics`."""
+
+    @property
+    def items(self) -> int:
+        """How many items are ranked."""
+        found = set(pc.unique(self.train["item_id"]).to_pylist())
+        return len(found.union(*self.held_out.values()))
+
+
+def default_folder() -> Path:
+    """Gowalla where `MILVINE_DATA` points, or in the folder of data sets beside the repository."""
+    return Path(os.environ.get("MILVINE_DATA") or DEFAULT_ROOT) / DEFAULT_NAME
+
+
+def read(folder: Path) -> Split:
+    """Read the data set of a folder; raises FileNotFoundError where none of the readers can."""
+    for files, reader in READERS.items():
+        if all((folder / name).is_file() for name in files):
+            return reader(folder)
+    known = "; or ".join(" and ".join(files) for files in READERS)
+    raise FileNotFoundError(f"{folder} has no data set: there must be {known}")
+
+
+def read_lightgcn(folder: Path) -> Split:
+    """Read a data set as LightGCN's authors split it: a line a user, `user item item …`.
+
+    Recall@20 is the share of the user's test items that the list has; NDCG@20 has binary gains and
+    an ideal list of min(20, test items).
+    """
+    users: list[str] = []
+    items: list[str] = []
+    for user, taken in _lines(folder / "train.txt.gz"):
+        users += [user] * len(taken)
+        items += taken
+    held_out = {user: frozenset(taken) for user, taken in _lines(folder / "test.txt.gz") if taken}
+    return Split(
+        format=DEFAULT_NAME,
+        train=pa.table({"user_id": users, "item_id": items}),
+        held_out=held_out,
+        cutoff=20,
+        metrics={"recall": "recall", "ndcg": "ndcg"},
+    )
+
+
+def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        for line in file:
+            if words := line.split():
+                yield words[0], words[1:]
+
+
+READERS: dict[tuple[str, ...], Callable[[Path], Split]] = {
+    ("train.txt.gz", "test.txt.gz"): read_lightgcn,
+}

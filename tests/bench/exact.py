@@ -1,0 +1,90 @@
+"""Ranking without an index: every score is computed from the model's artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from milvine.artifacts import Artifacts
+from milvine.models.base import Histories
+from milvine.models.histories import history_of
+from milvine.models.serving import ServingModel, load_serving_model
+from milvine.models.vocabulary import Vocabulary
+from milvine.records import Records
+from milvine.settings import Settings
+
+_SCORES = 2**25
+"""How many scores are held at once: 128 MB."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExactRanking:
+    """A model and the histories of the users to rank for."""
+
+    served: ServingModel
+    histories: Histories
+    """A user each."""
+
+    @classmethod
+    def of(cls, settings: Settings, model_id: str, users: Sequence[str]) -> Self:
+        """Read a model, and the users' interactions as the service recorded them."""
+        records = Records.open(settings.records)
+        try:
+            model = records.models.get(model_id)
+            catalog = records.catalogs.get(model.catalog_id)
+            events = records.interactions.scan(catalog.id)
+        finally:
+            records.close()
+        served = load_serving_model(Artifacts(settings.artifacts), model)
+        histories = history_of(
+            events,
+            catalog,
+            served.feedback,
+            items=served.items,
+            users=Vocabulary(pa.array(users, pa.string())),
+        )
+        return cls(served, histories)
+
+    def by_score(self, count: int) -> Iterator[list[list[str]]]:
+        """Yield the best items of some users at a time, best first, without those they have.
+
+        Users without a history get popular items, as from the service.
+        """
+        vectors = torch.from_numpy(np.array(self.served.item_vectors))
+        popularity = self._popularity()
+        for histories in self._batches():
+            scores = torch.from_numpy(self.served.encoder.encode(histories)) @ vectors.mT
+            scores[torch.from_numpy(histories.lengths == 0)] = popularity
+            yield self._top(scores, histories, count)
+
+    def by_popularity(self, count: int) -> Iterator[list[list[str]]]:
+        """Yield the items that most users have, in the same way."""
+        popularity = self._popularity()
+        for histories in self._batches():
+            yield self._top(popularity.repeat(len(histories), 1), histories, count)
+
+    def _batches(self) -> Iterator[Histories]:
+        size = max(1, _SCORES // len(self.served.items))
+        for start in range(0, len(self.histories), size):
+            stop = min(start + size, len(self.histories))
+            yield self.histories.take(np.arange(start, stop))
+
+    def _popularity(self) -> torch.Tensor:
+        return torch.from_numpy(self.served.popularity.astype(np.float32))
+
+    def _top(self, scores: torch.Tensor, seen: Histories, count: int) -> list[list[str]]:
+        """The best items of each row of scores (users, items), which are changed."""
+        scores[torch.from_numpy(seen.users), torch.from_numpy(seen.items).long()] = -torch.inf
+        best = scores.topk(min(count, scores.shape[1]))
+        rows: NDArray[np.int64] = best.indices.numpy()
+        ids = self.served.items.take(rows.ravel())
+        width = rows.shape[1]
+        lists = [ids[at : at + width] for at in range(0, len(ids), width)]
+        finite = best.values.isfinite().sum(1).tolist()
+        return [found[:length] for found, length in zip(lists, finite, strict=True)]
