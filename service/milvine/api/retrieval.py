@@ -59,24 +59,24 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
     async def SimilarItems(
         self, request: pb.SimilarItemsRequest, context: Context
     ) -> pb.SimilarItemsResponse:
+        catalog_id = required_id(request.catalog_id, "catalog_id")
+        item_id = required_id(request.item_id, "item_id")
+        selection = convert.neighbour_selection(request)
+        timeout_s = self._services.timeout_s(context)
         found = await self._services.retriever.similar(
-            Side.ITEM,
-            required_id(request.catalog_id, "catalog_id"),
-            required_id(request.item_id, "item_id"),
-            convert.neighbour_selection(request),
-            timeout_s=self._services.timeout_s(context),
+            Side.ITEM, catalog_id, item_id, selection, timeout_s=timeout_s
         )
         return convert.similar_items_message(found)
 
     async def SimilarUsers(
         self, request: pb.SimilarUsersRequest, context: Context
     ) -> pb.SimilarUsersResponse:
+        catalog_id = required_id(request.catalog_id, "catalog_id")
+        user_id = required_id(request.user_id, "user_id")
+        selection = convert.neighbour_selection(request)
+        timeout_s = self._services.timeout_s(context)
         found = await self._services.retriever.similar(
-            Side.USER,
-            required_id(request.catalog_id, "catalog_id"),
-            required_id(request.user_id, "user_id"),
-            convert.neighbour_selection(request),
-            timeout_s=self._services.timeout_s(context),
+            Side.USER, catalog_id, user_id, selection, timeout_s=timeout_s
         )
         return convert.similar_users_message(found)
 
