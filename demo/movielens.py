@@ -39,6 +39,7 @@ CATALOG = {
         {"name": "age", "type": "INT64"},
         {"name": "gender", "type": "STRING"},
         {"name": "occupation", "type": "STRING"},
+        {"name": "zip_code", "type": "STRING"},
     ],
     "event_types": [{"name": "rating", "value_meaning": "RATING"}],
 }
@@ -158,6 +159,7 @@ def show(server: Server) -> None:
         *(server, "import", "users", "movielens", "ml-100k.user", *tsv),
         *("--map", "id=user_id:token", "--map", "age=age:token"),
         *("--map", "gender=gender:token", "--map", "occupation=occupation:token"),
+        *("--map", "zip_code=zip_code:token"),
     )
     milvine(
         *(server, "import", "interactions", "movielens", "ml-100k.inter", *tsv),

@@ -134,8 +134,10 @@ async def _create(call: Remote, catalog: catalog_pb2.Catalog) -> catalog_pb2.Cat
 
 def _read(file: TextIO) -> catalog_pb2.Catalog:
     try:
-        declared = _spelt_out(orjson.loads(file.read()))
-        return json_format.Parse(orjson.dumps(declared), catalog_pb2.Catalog())
+        declared = orjson.loads(file.read())
+        if not isinstance(declared, dict):
+            raise InvalidArgument.at(file.name, "is not a Catalog message: it must be an object")
+        return json_format.ParseDict(_spelt_out(declared), catalog_pb2.Catalog())
     except orjson.JSONDecodeError as exc:
         raise InvalidArgument.at(
             file.name, f"is not JSON: {exc.msg}, at line {exc.lineno}, column {exc.colno}"
@@ -146,22 +148,21 @@ def _read(file: TextIO) -> catalog_pb2.Catalog:
         raise InvalidArgument.at(file.name, "is not in UTF-8") from exc
 
 
-def _spelt_out(node: object) -> object:
+def _spelt_out(declared: dict[str, object]) -> dict[str, object]:
     """The declaration with the enum values by their full names."""
-    match node:
+    return {name: _full(name, value) for name, value in declared.items()}
+
+
+def _full(name: str, value: object) -> object:
+    match value:
         case dict():
-            return {name: _full_name(str(name), _spelt_out(v)) for name, v in node.items()}
+            return _spelt_out(value)
         case list():
-            return [_spelt_out(element) for element in node]
+            return [_full(name, element) for element in value]
+        case str() if name in _ENUM_PREFIXES:
+            return _ENUM_PREFIXES[name] + value.upper().removeprefix(_ENUM_PREFIXES[name])
         case _:
-            return node
-
-
-def _full_name(name: str, value: object) -> object:
-    prefix = _ENUM_PREFIXES.get(name, "")
-    if isinstance(value, str) and not value.startswith(prefix):
-        return prefix + value.upper()
-    return value
+            return value
 
 
 def _views(catalog: catalog_pb2.Catalog) -> list[RenderableType]:

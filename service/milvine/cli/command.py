@@ -91,9 +91,11 @@ def remote(
             root = click.get_current_context().find_root()
             target = server or root.obj or os.environ.get("MILVINE_SERVER")
 
+            asked = args(**values)
+
             async def call() -> None:
                 async with connected(target, output, needs_worker=needs_worker) as (client, at):
-                    await body(Remote(output, client, at), args(**values))
+                    await body(Remote(output, client, at), asked)
 
             _guard(output, lambda: asyncio.run(call()))
 

@@ -1,4 +1,4 @@
-"""Options of the form `NAME=VALUE`, which may be given several times."""
+"""Options that are parsed: `NAME=VALUE`, which may be given several times, and lists."""
 
 from __future__ import annotations
 
@@ -45,6 +45,14 @@ def parameters(pairs: Iterable[tuple[str, str]]) -> dict[str, Parameter]:
     return {name: _parameter(name, text) for name, text in pairs}
 
 
+def whole_numbers(text: str) -> list[int]:
+    """The numbers of `10,20`; anything else is a usage error."""
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError as exc:
+        raise click.BadParameter(f"{text!r} is not a list of whole numbers such as 10,20") from exc
+
+
 def _parsed(text: str) -> Json:
     try:
         value: Json = orjson.loads(text)
@@ -71,4 +79,4 @@ def _parameter(name: str, text: str) -> Parameter:
 
 
 def _bad(message: str) -> click.BadParameter:
-    return click.BadParameter(message, param_hint="--param")
+    return click.BadParameter(message)

@@ -30,6 +30,10 @@ class PublishArgs:
     min_index_recall: float | None
     keep_releases: int | None
 
+    def __post_init__(self) -> None:
+        if (self.model is None) == (self.latest is None):
+            raise click.UsageError("name a MODEL, or --latest CATALOG")
+
 
 @click.command()
 @click.argument("model", required=False)
@@ -49,8 +53,6 @@ class PublishArgs:
 @remote(PublishArgs, needs_worker=True)
 async def publish(call: Remote, args: PublishArgs) -> None:
     """Build a release of a MODEL, check it, and make it the one that serves."""
-    if (args.model is None) == (args.latest is None):
-        raise click.UsageError("name a MODEL, or --latest CATALOG")
     handle = await call.client.publish(
         args.model or await _latest(call, args.latest or ""),
         hold=args.hold,
@@ -70,6 +72,10 @@ class ReleasesArgs:
     rollback: bool
     delete: str | None
 
+    def __post_init__(self) -> None:
+        if sum((self.activate is not None, self.rollback, self.delete is not None)) > 1:
+            raise click.UsageError("take one of --activate, --rollback and --delete")
+
 
 @click.command()
 @click.argument("catalog")
@@ -79,8 +85,6 @@ class ReleasesArgs:
 @remote(ReleasesArgs)
 async def releases(call: Remote, args: ReleasesArgs) -> None:
     """List the releases of a CATALOG, newest first, or change which one serves."""
-    if sum((args.activate is not None, args.rollback, args.delete is not None)) > 1:
-        raise click.UsageError("take one of --activate, --rollback and --delete")
     if args.delete is not None:
         await call.client.delete_release(args.delete)
         call.output.show({"deleted": args.delete}, f"Deleted release {args.delete}.")

@@ -12,7 +12,15 @@ from rich.table import Table
 from milvine.cli.command import Remote, remote
 from milvine.cli.output import Column, number, table
 from milvine.cli.pairs import PAIR, parameters
-from milvine.client.types import HistoryEvent, Hit, Interaction, Neighbours, Recommendation, Value
+from milvine.client.types import (
+    HistoryEvent,
+    Hit,
+    Interaction,
+    Neighbours,
+    Parameter,
+    Recommendation,
+    Value,
+)
 
 _COUNT = click.option(
     "-k", "count", type=click.IntRange(1), default=10, show_default=True, help="How many."
@@ -26,6 +34,7 @@ _PARAMS = click.option(
     type=PAIR,
     multiple=True,
     metavar="NAME=JSON",
+    callback=lambda _ctx, _option, pairs: parameters(pairs),
     help="The value of a {NAME} in the filter.",
 )
 _FIELDS = click.option(
@@ -42,10 +51,14 @@ class RecommendArgs:
     history: str | None
     count: int
     filter_: str
-    params: tuple[tuple[str, str], ...]
+    params: dict[str, Parameter]
     fields: str
     include_seen: bool
     exclude: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if (self.user is None) == (self.history is None):
+            raise click.UsageError("name a --user or a --history, and only one of them")
 
 
 @click.command()
@@ -65,21 +78,21 @@ class RecommendArgs:
 @remote(RecommendArgs)
 async def recommend(call: Remote, args: RecommendArgs) -> None:
     """Recommend items of a CATALOG to a user, or for a history."""
-    if (args.user is None) == (args.history is None):
-        raise click.UsageError("name a --user or a --history, and only one of them")
     found = await call.client.recommend(
         args.catalog,
         user=args.user,
         history=_events(args.history) if args.history is not None else None,
         page_size=args.count,
         filter=args.filter_,
-        filter_params=parameters(args.params),
+        filter_params=args.params,
         exclude=args.exclude,
         include_seen=args.include_seen,
         return_fields=_names(args.fields),
     )
     call.output.show(
-        asdict(found), _hits(found.hits, "item", args.fields), *_remarks(found, args.count)
+        asdict(found),
+        _hits(found.hits, "item", args.fields, is_count=found.is_popular),
+        *_remarks(found, args.count),
     )
 
 
@@ -92,8 +105,12 @@ class SimilarArgs:
     user: str | None
     count: int
     filter_: str
-    params: tuple[tuple[str, str], ...]
+    params: dict[str, Parameter]
     fields: str
+
+    def __post_init__(self) -> None:
+        if (self.user is None) == (self.item is None):
+            raise click.UsageError("name an --item or a --user, and only one of them")
 
 
 @click.command()
@@ -107,8 +124,6 @@ class SimilarArgs:
 @remote(SimilarArgs)
 async def similar(call: Remote, args: SimilarArgs) -> None:
     """Find items of a CATALOG like an item, or users like a user, by cosine."""
-    if (args.user is None) == (args.item is None):
-        raise click.UsageError("name an --item or a --user, and only one of them")
     found = await _neighbours(call, args)
     side = "item" if args.item is not None else "user"
     call.output.show(asdict(found), _hits(found.hits, side, args.fields))
@@ -176,19 +191,24 @@ async def _neighbours(call: Remote, args: SimilarArgs) -> Neighbours:
         args.item or args.user or "",
         page_size=args.count,
         filter=args.filter_,
-        filter_params=parameters(args.params),
+        filter_params=args.params,
         return_fields=_names(args.fields),
     )
 
 
-def _hits(hits: Sequence[Hit], side: str, fields: str) -> Table:
+def _hits(hits: Sequence[Hit], side: str, fields: str, *, is_count: bool = False) -> Table:
+    """The hits as a table; `is_count` says that scores are numbers of users."""
     names = _columns(fields, (hit.fields for hit in hits))
     rows = (
-        (rank, hit.id, *(hit.fields.get(name) for name in names), hit.score)
+        (rank, hit.id, *(hit.fields.get(name) for name in names), _score(hit, is_count=is_count))
         for rank, hit in enumerate(hits, start=1)
     )
     columns = [number("#", "dim"), Column(side, style="cyan"), *map(Column, names)]
-    return table([*columns, number("score")], rows)
+    return table([*columns, number("users" if is_count else "score")], rows)
+
+
+def _score(hit: Hit, *, is_count: bool) -> float | str:
+    return f"{hit.score:,.0f}" if is_count else hit.score
 
 
 def _events(text: str) -> list[HistoryEvent]:

@@ -15,7 +15,7 @@ from milvine.cli.bars import WorkBar
 from milvine.cli.command import Remote, remote
 from milvine.cli.documents import document
 from milvine.cli.output import Column, number, table
-from milvine.cli.pairs import PAIR, Json, numbers_or_texts
+from milvine.cli.pairs import PAIR, Json, numbers_or_texts, whole_numbers
 from milvine.client.operations import OperationHandle, Progress
 from milvine.client.types import moment
 from milvine.domain.errors import InvalidArgument
@@ -36,10 +36,10 @@ class TrainArgs:
 
     catalog: str
     family: str
-    settings: tuple[tuple[str, str], ...]
+    settings: dict[str, Json]
     holdout: str
     fraction: float | None
-    cutoffs: str
+    cutoffs: list[int]
     seed: int
     event_types: tuple[str, ...]
     name: str
@@ -49,7 +49,7 @@ class TrainArgs:
         return model_pb2.Holdout(
             method=model_pb2.Holdout.Method.Value(f"METHOD_{self.holdout.upper()}"),
             fraction=self.fraction,
-            cutoffs=_whole_numbers(self.cutoffs),
+            cutoffs=self.cutoffs,
             seed=self.seed,
         )
 
@@ -63,6 +63,7 @@ class TrainArgs:
     type=PAIR,
     multiple=True,
     metavar="NAME=VALUE",
+    callback=lambda _ctx, _option, pairs: numbers_or_texts(pairs),
     help="A setting of the family, as epochs=20.",
 )
 @click.option(
@@ -74,7 +75,11 @@ class TrainArgs:
 )
 @click.option("--fraction", type=float, help="The share of each user's items; else one item.")
 @click.option(
-    "--cutoffs", default="10,20", show_default=True, help="The lengths of list to measure at."
+    "--cutoffs",
+    default="10,20",
+    show_default=True,
+    callback=lambda _ctx, _option, text: whole_numbers(text),
+    help="The lengths of list to measure at.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="The seed of the holdout.")
 @click.option(
@@ -87,7 +92,7 @@ async def train(call: Remote, args: TrainArgs) -> None:
 
     Ctrl-C cancels the training.
     """
-    config = _config(args.family, numbers_or_texts(args.settings))
+    config = _config(args.family, args.settings)
     handle = await call.client.train(
         args.catalog,
         als=config if isinstance(config, model_pb2.AlsConfig) else None,
@@ -201,12 +206,3 @@ def _config(family: str, settings: dict[str, Json]) -> Config:
     except json_format.ParseError as exc:
         raise InvalidArgument.at("--set", str(exc)) from exc
     return config
-
-
-def _whole_numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError as exc:
-        raise click.BadParameter(
-            f"{text!r} is not a list of whole numbers such as 10,20", param_hint="--cutoffs"
-        ) from exc
