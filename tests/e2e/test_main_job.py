@@ -115,7 +115,9 @@ async def test_the_main_job(client):
     loved = [hit for hit in answer.hits if hit.fields["genres"] == ["Comedy"]]
     assert model.evaluation.user_count == USERS
     assert model.evaluation.model[0].recall > model.evaluation.popularity[0].recall
-    assert [epoch.epoch for epoch in seen[-1].epochs] == [1, 2, 3, 4, 5]
+    assert [epoch.epoch for epoch in model.epochs] == [1, 2, 3, 4, 5]
+    assert [progress.progress for progress in seen] == sorted(p.progress for p in seen)
+    assert seen[-1].progress == 1
     assert release.item_count == model.item_count
     assert answer.release_id == filtered.release_id == release.release_id
     assert len(answer.hits) == 10
@@ -202,9 +204,9 @@ async def test_updates_follow_and_rollback_serves(client):
         )
         return [hit.id for hit in answer.hits]
 
-    await until(lambda: future(), ["i9"])
+    await until(future, ["i9"])
     await client.activate(first)
-    await until(lambda: future(), ["i9"])
+    await until(future, ["i9"])
     answer = await client.recommend("followed", user="u1", page_size=200, include_seen=True)
 
     assert answer.release_id == first != second

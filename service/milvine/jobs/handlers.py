@@ -88,6 +88,7 @@ class _Tasks:
             cancelled=job.cancelled.is_set,
         )
         self._records.models.create(replace(model, event_types=request.event_types))
+        job.report(TrainProgress(TrainStage.SAVING, 1.0))
 
     def _is_trained(self, model_id: str) -> bool:
         try:
@@ -107,6 +108,8 @@ class _Tasks:
         )
         builder = Builder(self._records, self._vectors, self._artifacts)
         await builder.build(order, lambda progress: job.report(_publish_progress(progress)))
+        last = PublishStage.CHECKING if order.hold else PublishStage.ACTIVATING
+        job.report(PublishProgress(last, 1.0))
         return PublishResult(request.release_id)
 
     async def erase_user(self, job: Job) -> EraseUserResult:

@@ -1,0 +1,153 @@
+"""Processes that are killed in the middle of things: nothing acknowledged is lost, work goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import csv
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from milvine.client import Client, Interaction, RpcError
+from milvine.records import Records
+from tests.servers.milvine import MilvineServer
+
+LONG_S = 180.0
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A running server with its worker over embedded stores, for tests that kill it."""
+    running = MilvineServer(tmp_path)
+    running.start()
+    yield running
+    running.kill()
+
+
+async def fill(client: Client, catalog_id: str, *, users: int = 60, items: int = 300) -> None:
+    """A catalog with enough interactions to train on."""
+    await client.create_catalog(catalog_id, event_types=["view"])
+    await client.record(catalog_id, list(events(users, items)))
+
+
+def events(users: int, items: int):
+    """Every user views twenty items of a part of the catalog."""
+    for user in range(users):
+        for k in range(20):
+            item = (user * 7 + k * 3) % items
+            yield Interaction(f"u{user}", f"i{item}", event_time=START + timedelta(minutes=k))
+
+
+async def publish_one(client: Client, catalog_id: str) -> tuple[str, str]:
+    """Train and publish a small model; its id and its release's."""
+    training = await client.train(catalog_id, als={"embedding_size": 8, "epochs": 3})
+    model = await training.result(LONG_S)
+    release = await (await client.publish(model.model_id)).result(LONG_S)
+    return model.model_id, release.release_id
+
+
+async def test_acknowledged_interactions_outlive_the_server(server):
+    """A server killed in the middle of a stream has every batch that it acknowledged."""
+    acknowledged = 0
+    async with Client(server.address) as client:
+        await client.create_catalog("streamed", event_types=["view"])
+        with contextlib.suppress(RpcError):
+            async for ack in client.stream_interactions("streamed", endless()):
+                acknowledged += ack.written
+                if acknowledged >= 5_000:
+                    server.kill()
+
+    server.start()
+
+    async with Client(server.address) as client:
+        found = [e async for e in client.interactions("streamed", "u0")]
+    assert acknowledged >= 5_000
+    numbers = sorted(int(event.item_id[1:]) for event in found)
+    assert numbers[:acknowledged] == list(range(acknowledged))
+
+
+async def endless():
+    """One user's events without an end."""
+    number = 0
+    while True:
+        yield Interaction("u0", f"i{number}", event_time=START + timedelta(seconds=number))
+        number += 1
+
+
+async def test_a_training_survives_its_worker(server):
+    """The training of a killed worker is taken up by the next one and ends well."""
+    async with Client(server.address) as client:
+        await fill(client, "trained")
+        training = await client.train("trained", als={"embedding_size": 64, "epochs": 150})
+        async for progress in training.watch():
+            if progress.epochs:
+                break
+
+        os.kill(server.worker_pid(), signal.SIGKILL)
+        model = await training.result(LONG_S)
+
+        assert model.item_count == 300
+        assert [m.model_id async for m in client.models("trained")] == [model.model_id]
+
+
+async def test_a_publication_survives_server_and_worker(server):
+    """Both killed while a release is built: the active one serves on, the new one gets built."""
+    async with Client(server.address) as client:
+        await fill(client, "published", users=400, items=3000)
+        model_id, first = await publish_one(client, "published")
+        before = await client.recommend("published", user="u1", page_size=20)
+        publication = await client.publish(model_id)
+        async for progress in publication.watch():
+            if progress.stage:
+                break
+        server.kill()
+
+    server.start()
+
+    async with Client(server.address) as client:
+        after = await client.recommend("published", user="u1", page_size=20)
+        again = client.operation(publication.name)
+        release = await again.result(LONG_S)
+        served = await client.recommend("published", user="u1", page_size=20)
+
+    assert after.release_id in (first, release.release_id)
+    assert [hit.id for hit in after.hits] == [hit.id for hit in before.hits]
+    assert [hit.id for hit in served.hits] == [hit.id for hit in before.hits]
+
+
+async def test_an_import_is_completed_by_running_it_again(server, tmp_path):
+    """An import killed in the middle leaves whole batches; the next run writes the rest once."""
+    rows = 400_000
+    async with Client(server.address) as client:
+        await client.create_catalog("imported", event_types=["view"])
+    path = tmp_path / "events.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["user_id", "item_id", "event_time"])
+        writer.writerows((f"u{n % 5000}", f"i{n % 997}", 1_700_000_000 + n) for n in range(rows))
+    command = [sys.executable, "-m", "milvine", "import", "interactions", "imported", str(path)]
+    environment = os.environ | {"MILVINE_DATA_DIR": str(tmp_path / "data")}
+    records = Records.open(f"sqlite:///{tmp_path / 'data' / 'records.db'}")
+    importing = subprocess.Popen(  # noqa: ASYNC220 - returns at once
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    async with asyncio.timeout(LONG_S):
+        while not records.interactions.count("imported"):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.005)
+    importing.kill()
+    importing.wait()
+    partly = records.interactions.count("imported")
+
+    subprocess.run(  # noqa: ASYNC221 - nothing else to do
+        command, env=environment, check=True, capture_output=True
+    )
+
+    assert 0 < partly <= rows
+    assert records.interactions.count("imported") == rows
+    records.close()
