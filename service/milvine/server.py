@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,10 +26,10 @@ from milvine.releases import Releases
 from milvine.retrieval import ActiveReleases, Retriever
 from milvine.settings import Settings
 from milvine.stores import Stores
-from milvine.worker import AttachedWorker
 
 log = structlog.get_logger(__name__)
 
+RESTART_S = 1.0
 _Status = HealthCheckResponse.ServingStatus
 
 
@@ -162,6 +164,38 @@ def _serve_metrics(settings: Settings, registry: CollectorRegistry) -> Callable[
         thread.join()
 
     return stop
+
+
+class AttachedWorker:
+    """A worker process that lives and dies with a server, started again if it dies alone."""
+
+    def __init__(self) -> None:
+        self._process: Process | None = None
+
+    async def run(self) -> None:
+        """Keep a worker running until cancelled."""
+        try:
+            while True:
+                self._process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "milvine", "worker", "--attached"), stdin=PIPE
+                )
+                code = await self._process.wait()
+                log.warning("the worker ended; starting another", code=code)
+                await asyncio.sleep(RESTART_S)
+        finally:
+            await asyncio.shield(self._stop())
+
+    async def _stop(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), timeout=10)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
 
 
 async def _cancel(*tasks: asyncio.Task[None] | None) -> None:

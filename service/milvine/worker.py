@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
 import sys
-from asyncio.subprocess import PIPE, Process
 
 import structlog
-import torch
 
 from milvine.jobs.handlers import handlers
 from milvine.jobs.runner import Runner
 from milvine.releases import Follower
 from milvine.settings import Settings
 from milvine.stores import Stores
+from milvine.training.device import resolve_device
 
 log = structlog.get_logger(__name__)
-
-RESTART_S = 1.0
 
 
 async def work(settings: Settings, *, attached: bool) -> None:
@@ -53,9 +49,7 @@ async def work(settings: Settings, *, attached: bool) -> None:
 async def _work(settings: Settings, stores: Stores, stopping: asyncio.Event) -> None:
     worker_id = f"{socket.gethostname()}-{os.getpid()}"
     records, vectors, artifacts = stores.records, stores.vectors, stores.artifacts
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = resolve_device(settings.device)
     runner = Runner(
         records,
         handlers(records, vectors, artifacts, device=device),
@@ -67,38 +61,6 @@ async def _work(settings: Settings, stores: Stores, stopping: asyncio.Event) -> 
     async with asyncio.TaskGroup() as group:
         group.create_task(runner.run(stopping))
         group.create_task(follower.run(stopping))
-
-
-class AttachedWorker:
-    """A worker process that lives and dies with a server, started again if it dies alone."""
-
-    def __init__(self) -> None:
-        self._process: Process | None = None
-
-    async def run(self) -> None:
-        """Keep a worker running until cancelled."""
-        try:
-            while True:
-                self._process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "milvine", "worker", "--attached"), stdin=PIPE
-                )
-                code = await self._process.wait()
-                log.warning("the worker ended; starting another", code=code)
-                await asyncio.sleep(RESTART_S)
-        finally:
-            await asyncio.shield(self._stop())
-
-    async def _stop(self) -> None:
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), timeout=10)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
 
 
 async def _stop_with_server(stopping: asyncio.Event) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 from milvine.domain.catalog import Field
 from milvine.domain.errors import InvalidArgument
 from milvine.domain.filter import Dialect, Scalar
 from milvine.domain.query import Selection
 from milvine.filters import compile_filter, parse
+
+
+_Params: TypeAlias = tuple[tuple[str, Scalar | tuple[Scalar, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +35,21 @@ def plan(selection: Selection, declared: tuple[Field, ...], dialect: Dialect) ->
         InvalidArgument: A field to return is not declared.
     """
     params = tuple(sorted(selection.filter_params.items()))
-    expression = _expression(selection.filter, params, declared, dialect)
+    expression = _expression(selection.filter, params, _types(params), declared, dialect)
     fields = _fields(selection.return_fields, declared)
     return Plan(expression, fields, selection.page_size)
+
+
+def _types(params: _Params) -> str:
+    values = ((value if isinstance(value, tuple) else (value,)) for _, value in params)
+    return ";".join(",".join(type(v).__name__ for v in value) for value in values)
 
 
 @lru_cache(maxsize=1024)
 def _expression(
     text: str,
-    params: tuple[tuple[str, Scalar | tuple[Scalar, ...]], ...],
+    params: _Params,
+    types: str,  # noqa: ARG001 - a part of the key: 1, 1.0 and True are equal and not the same
     declared: tuple[Field, ...],
     dialect: Dialect,
 ) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -10,6 +11,7 @@ import grpc
 import pytest
 
 from milvine.client import Client, Interaction, Item, RpcError, User
+from milvine.domain.catalog import EventType
 from milvine.domain.operation import Failure, OperationState
 from milvine.jobs.payloads import EraseUserResult, TrainProgress, TrainStage, to_json
 from milvine.v1 import catalog_pb2, interaction_pb2
@@ -177,6 +179,25 @@ async def test_stream_answers_before_the_next_batch(api, catalog_id):
 
     async for ack in api.client.stream_interactions(catalog_id, source(), batch_size=1):
         acknowledged.put_nowait(ack)
+
+
+async def test_declared_elsewhere(api, catalog_id):
+    """An event type that another process declares is taken at once."""
+    events = [Interaction("u", "i", "view")]
+    assert (await api.client.record(catalog_id, events)).written == 1
+    api.records.catalogs.update(
+        catalog_id, lambda old: replace(old, event_types=(*old.event_types, EventType("skip")))
+    )
+    later = [Interaction("u", "i", "skip")]
+    assert (await api.client.record(catalog_id, later)).written == 1
+
+
+async def test_deleted_elsewhere(api, catalog_id):
+    """A catalog that another process deleted takes nothing more."""
+    assert (await api.client.record(catalog_id, [Interaction("u", "i", "view")])).written == 1
+    api.records.catalogs.delete(catalog_id, force=True)
+    error = await failed(api.client.record(catalog_id, [Interaction("u", "j", "view")]))
+    assert error.reason == "CATALOG_NOT_FOUND"
 
 
 async def test_train(api, catalog_id):

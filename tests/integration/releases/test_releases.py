@@ -201,7 +201,7 @@ async def following(stores):
 async def until(condition) -> None:
     """Wait for a condition, at most for TIMEOUT_S."""
     async with asyncio.timeout(TIMEOUT_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - a database changes
             await asyncio.sleep(0.02)
 
 

@@ -220,7 +220,7 @@ async def test_bad_requests_name_the_field(world, retriever):
 
 
 async def test_what_is_not_there_is_told(stores, retriever, world):
-    """An unknown catalog, one without a release, and an entity without a vector each have a reason."""
+    """An unknown catalog, one without a release and an unknown entity each have a reason."""
     bare = await make_world(stores)
     cases = [
         (NotFound, Reason.CATALOG_NOT_FOUND, "nowhere", "x"),
