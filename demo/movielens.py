@@ -41,7 +41,10 @@ CATALOG = {
         {"name": "occupation", "type": "STRING"},
         {"name": "zip_code", "type": "STRING"},
     ],
-    "event_types": [{"name": "rating", "value_meaning": "RATING"}],
+    # Liking begins at 4 stars of 5. Measured with these defaults, ALS then finds the film that a
+    # person liked last more often than it finds the one that they rated last when each rating
+    # counts: NDCG@10 .079 (popularity .040) against .066 (.038).
+    "event_types": [{"name": "rating", "value_meaning": "RATING", "liked_from": 4}],
 }
 USER = "196"
 SCI_FI = 'year >= 1990 and array_contains_any(genres, ["Sci-Fi"])'
