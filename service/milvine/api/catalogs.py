@@ -9,6 +9,7 @@ from google.protobuf import empty_pb2
 from milvine.api import paging
 from milvine.api.convert import catalogs as convert
 from milvine.api.convert.values import required_id
+from milvine.api.recent import RecentCatalogs
 from milvine.api.services import Context, Services
 from milvine.v1 import catalog_pb2, catalog_service_pb2_grpc
 from milvine.v1 import catalog_service_pb2 as pb
@@ -17,8 +18,9 @@ from milvine.v1 import catalog_service_pb2 as pb
 class CatalogServicer(catalog_service_pb2_grpc.CatalogServiceServicer):
     """Manages catalogs."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, catalogs: RecentCatalogs) -> None:
         self._services = services
+        self._catalogs = catalogs
 
     async def CreateCatalog(
         self, request: pb.CreateCatalogRequest, context: Context
@@ -65,4 +67,5 @@ class CatalogServicer(catalog_service_pb2_grpc.CatalogServiceServicer):
         await self._services.releases.delete_catalog(
             catalog_id, force=request.force, timeout_s=timeout_s
         )
+        self._catalogs.forget(catalog_id)
         return empty_pb2.Empty()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from functools import partial
 
 import pyarrow as pa
 
 from milvine.api import paging
 from milvine.api.convert import interactions as convert
 from milvine.api.convert.values import required_id
+from milvine.api.recent import RecentCatalogs
 from milvine.api.services import Context, Services
 from milvine.api.streams import ahead, with_catalog
 from milvine.domain.interaction import Appended
@@ -21,8 +23,9 @@ from milvine.v1 import interaction_service_pb2 as pb
 class InteractionServicer(interaction_service_pb2_grpc.InteractionServiceServicer):
     """Records what users did."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, catalogs: RecentCatalogs) -> None:
         self._services = services
+        self._catalogs = catalogs
 
     async def RecordInteractions(
         self, request: pb.RecordInteractionsRequest, context: Context
@@ -71,7 +74,7 @@ class InteractionServicer(interaction_service_pb2_grpc.InteractionServiceService
         return self._services.records.interactions.append(catalog_id, table)
 
     def _table(self, catalog_id: str, messages: Sequence[interaction_pb2.Interaction]) -> pa.Table:
-        return convert.table(messages, self._services.records.catalogs.get(catalog_id))
+        return self._catalogs.use(catalog_id, partial(convert.table, messages))
 
     def _page(self, catalog_id: str, user_id: str, page: paging.Page) -> Sequence[convert.Row]:
         self._services.records.catalogs.get(catalog_id)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from milvine.api.convert import retrieval as convert
 from milvine.api.convert.values import required_id
+from milvine.api.recent import RecentCatalogs
 from milvine.api.services import Context, Services
-from milvine.domain.catalog import Catalog
 from milvine.domain.entity import Side
 from milvine.domain.errors import InvalidArgument, Violation
+from milvine.domain.query import Subject
 from milvine.v1 import retrieval_service_pb2 as pb
 from milvine.v1 import retrieval_service_pb2_grpc
 
@@ -22,15 +24,15 @@ _OPTIONS = ("filter", "return_fields")
 class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
     """Finds items for users, and neighbours of items and users."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, catalogs: RecentCatalogs) -> None:
         self._services = services
+        self._catalogs = catalogs
 
     async def Recommend(
         self, request: pb.RecommendRequest, context: Context
     ) -> pb.RecommendResponse:
         catalog_id = required_id(request.catalog_id, "catalog_id")
-        catalog = await self._catalog_for(catalog_id, [request.subject])
-        subject = convert.subject(request.subject, catalog, "subject")
+        [subject] = await self._subjects(catalog_id, [request.subject], ["subject"])
         selection = convert.selection(request.options)
         timeout_s = self._services.timeout_s(context)
         with _in_options():
@@ -44,8 +46,8 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
     ) -> pb.BatchRecommendResponse:
         catalog_id = required_id(request.catalog_id, "catalog_id")
         convert.check_subject_count(request.subjects)
-        catalog = await self._catalog_for(catalog_id, request.subjects)
-        subjects = convert.subjects(request.subjects, catalog)
+        paths = [f"subjects[{i}]" for i in range(len(request.subjects))]
+        subjects = await self._subjects(catalog_id, request.subjects, paths)
         selection = convert.selection(request.options)
         timeout_s = self._services.timeout_s(context)
         with _in_options():
@@ -91,11 +93,14 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
         )
         return convert.embeddings_message(found, item_ids, user_ids)
 
-    async def _catalog_for(self, catalog_id: str, subjects: Sequence[pb.Subject]) -> Catalog | None:
-        """The catalog where histories have to be checked against it."""
-        if not any(subject.HasField("history") for subject in subjects):
-            return None
-        return await asyncio.to_thread(self._services.records.catalogs.get, catalog_id)
+    async def _subjects(
+        self, catalog_id: str, messages: Sequence[pb.Subject], paths: Sequence[str]
+    ) -> list[Subject]:
+        """Whom to recommend to; only histories are checked against the catalog."""
+        if not any(message.HasField("history") for message in messages):
+            return convert.subjects(messages, paths, None)
+        read = partial(convert.subjects, messages, paths)
+        return await asyncio.to_thread(self._catalogs.use, catalog_id, read)
 
 
 @contextmanager

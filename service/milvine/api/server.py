@@ -17,6 +17,7 @@ from milvine.api.interceptors import Interceptor
 from milvine.api.items import ItemServicer
 from milvine.api.models import ModelServicer
 from milvine.api.operations import OperationsServicer
+from milvine.api.recent import RecentCatalogs
 from milvine.api.releases import ReleaseServicer
 from milvine.api.retrieval import RetrievalServicer
 from milvine.api.services import Services
@@ -119,15 +120,18 @@ def build_server(
 
 
 def _add_servicers(server: grpc.aio.Server, services: Services) -> None:
-    catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(services), server)
+    catalogs = RecentCatalogs(services)
+    catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(
+        CatalogServicer(services, catalogs), server
+    )
     item_service_pb2_grpc.add_ItemServiceServicer_to_server(ItemServicer(services), server)
     user_service_pb2_grpc.add_UserServiceServicer_to_server(UserServicer(services), server)
     interaction_service_pb2_grpc.add_InteractionServiceServicer_to_server(
-        InteractionServicer(services), server
+        InteractionServicer(services, catalogs), server
     )
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(services), server)
     release_service_pb2_grpc.add_ReleaseServiceServicer_to_server(ReleaseServicer(services), server)
     retrieval_service_pb2_grpc.add_RetrievalServiceServicer_to_server(
-        RetrievalServicer(services), server
+        RetrievalServicer(services, catalogs), server
     )
     operations_pb2_grpc.add_OperationsServicer_to_server(OperationsServicer(services), server)

@@ -34,6 +34,7 @@ def test_subjects():
             pb.Subject(history=history),
             pb.Subject(vector=pb.Vector(values=[1, 0.5])),
         ],
+        ["a", "b", "c"],
         CATALOG,
     )
     assert user == UserSubject("7")

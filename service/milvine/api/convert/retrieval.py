@@ -53,9 +53,11 @@ def subject(message: pb.Subject, catalog: Catalog | None, path: str) -> Subject:
             raise InvalidArgument.at(path, "must be a user_id, a history or a vector")
 
 
-def subjects(messages: Sequence[pb.Subject], catalog: Catalog | None) -> list[Subject]:
-    """Whom to recommend to in a batch."""
-    return [subject(message, catalog, f"subjects[{i}]") for i, message in enumerate(messages)]
+def subjects(
+    messages: Sequence[pb.Subject], paths: Sequence[str], catalog: Catalog | None
+) -> list[Subject]:
+    """Whom to recommend to, by the paths of the messages; a history needs the catalog."""
+    return [subject(message, catalog, path) for message, path in zip(messages, paths, strict=True)]
 
 
 def check_subject_count(messages: Sequence[pb.Subject]) -> None:
