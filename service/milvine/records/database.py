@@ -32,6 +32,8 @@ class Database:
     """A pool of connections, and the transactions on them."""
 
     engine: Engine
+    reader: Engine
+    """The same pool for statements that stand alone: on PostgreSQL without BEGIN and COMMIT."""
     timeout_s: float
     _turn: AbstractContextManager[object]
 
@@ -54,7 +56,7 @@ class Database:
             Unavailable: the database does not answer.
             DeadlineExceeded: a statement took longer than the timeout.
         """
-        with translated(), self.engine.execution_options(**{_READS: True}).connect() as connection:
+        with translated(), self.reader.connect() as connection:
             yield connection
 
     @contextmanager
@@ -81,8 +83,12 @@ def connect(url: str, *, timeout_s: float) -> Database:
     """
     parsed = _parse(url)
     if parsed.drivername == "sqlite":
-        return Database(_sqlite(parsed, timeout_s), timeout_s, _Turn(timeout_s))
-    return Database(_postgres(parsed, timeout_s), timeout_s, nullcontext())
+        engine = _sqlite(parsed, timeout_s)
+        reader = engine.execution_options(**{_READS: True})
+        return Database(engine, reader, timeout_s, _Turn(timeout_s))
+    engine = _postgres(parsed, timeout_s)
+    reader = engine.execution_options(isolation_level="AUTOCOMMIT")
+    return Database(engine, reader, timeout_s, nullcontext())
 
 
 def now_micros() -> int:

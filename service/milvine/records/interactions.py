@@ -71,7 +71,7 @@ class Interactions:
             NotFound: there is no such catalog.
         """
         with self._database.read() as connection:
-            number = number_of(connection, catalog_id)
+            number = number_of(connection, catalog_id, hold=False)
             query = select(*bulk.COLUMNS).where(INTERACTIONS.c.catalog_number == number)
             if event_types is not None:
                 query = query.where(INTERACTIONS.c.event_type.in_(event_types))

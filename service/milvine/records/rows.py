@@ -30,18 +30,15 @@ def create(connection: Connection, table: Table, values: Mapping[str, object]) -
         ) from exc
 
 
-def number_of(connection: Connection, catalog_id: str) -> int:
-    """The number of a catalog, which stays until the transaction ends.
+def number_of(connection: Connection, catalog_id: str, *, hold: bool = True) -> int:
+    """The number of a catalog, which stays until the transaction ends if it is held.
 
     Raises:
         NotFound: there is no such catalog.
     """
-    # PostgreSQL: keeps a DELETE of the catalog away, and nothing else.
-    query = (
-        select(CATALOGS.c.number)
-        .where(CATALOGS.c.id == catalog_id)
-        .with_for_update(read=True, key_share=True)
-    )
+    query = select(CATALOGS.c.number).where(CATALOGS.c.id == catalog_id)
+    if hold:  # PostgreSQL: keeps a DELETE of the catalog away, and nothing else
+        query = query.with_for_update(read=True, key_share=True)
     number = connection.execute(query).scalar()
     if number is None:
         raise NotFound.of("catalog", catalog_id)
