@@ -35,7 +35,7 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
         [subject] = await self._subjects(catalog_id, [request.subject], ["subject"])
         selection = convert.selection(request.options)
         timeout_s = self._services.timeout_s(context)
-        with _in_options():
+        with in_options():
             found = await self._services.retriever.recommend(
                 catalog_id, [subject], selection, timeout_s=timeout_s
             )
@@ -50,7 +50,7 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
         subjects = await self._subjects(catalog_id, request.subjects, paths)
         selection = convert.selection(request.options)
         timeout_s = self._services.timeout_s(context)
-        with _in_options():
+        with in_options():
             found = await self._services.retriever.recommend(
                 catalog_id, subjects, selection, timeout_s=timeout_s
             )
@@ -104,7 +104,7 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
 
 
 @contextmanager
-def _in_options() -> Iterator[None]:
+def in_options() -> Iterator[None]:
     """Names the fields of a selection as the request has them."""
     try:
         yield

@@ -410,3 +410,18 @@ async def test_foreign_page_token(api):
         api.channel, "milvine.v1.ItemService/ListItems", foreign.SerializeToString()
     )
     assert found == (INVALID, "INVALID_PAGE_TOKEN", ["page_token"])
+
+
+async def test_many_faults(api):
+    """A batch in which everything is wrong gets an error that fits through gRPC."""
+    name = "é" * 3_000
+    items = [
+        item_pb2.Item(item_id="\U0001f600" * 70, fields={f"{name}{i}": VALUE(int64_value=1)})
+        for i in range(1_000)
+    ]
+    request = item_service_pb2.UpsertItemsRequest(catalog_id="films", items=items)
+    code, reason, paths = await refusal(
+        api.channel, "milvine.v1.ItemService/UpsertItems", request.SerializeToString()
+    )
+    assert (code, reason) == (INVALID, "INVALID_FIELD")
+    assert paths[0] == "items[0].item_id"

@@ -7,8 +7,10 @@ import math
 import numpy as np
 import pytest
 
+from milvine.api import retrieval as servicer
 from milvine.api.convert import retrieval as convert
 from milvine.domain.catalog import Catalog, EventType
+from milvine.domain.errors import InvalidArgument, InvalidFilter, Reason
 from milvine.domain.hit import Hit, Recommendation, Source
 from milvine.domain.query import (
     Embeddings,
@@ -175,3 +177,27 @@ def test_embeddings_message():
     assert [(e.id, list(e.vector.values)) for e in message.items] == [("b", [3, 4]), ("a", [1, 2])]
     assert list(message.missing_item_ids) == ["x"]
     assert list(message.missing_user_ids) == ["u"]
+
+
+@pytest.mark.parametrize(
+    ("error", "field", "reason"),
+    [
+        (InvalidFilter("x", 3), "options.filter", Reason.INVALID_FILTER),
+        (
+            InvalidArgument.at("return_fields[1]", "x"),
+            "options.return_fields[1]",
+            Reason.INVALID_FIELD,
+        ),
+        (
+            InvalidArgument.at("subject.vector.values", "x"),
+            "subject.vector.values",
+            Reason.INVALID_FIELD,
+        ),
+    ],
+)
+def test_faults_of_a_selection(error, field, reason):
+    """What retrieval finds wrong with a selection is told by the path in the request."""
+    with pytest.raises(InvalidArgument) as raised, servicer.in_options():
+        raise error
+    assert raised.value.violations[0].field == field
+    assert (raised.value.reason, raised.value.metadata) == (reason, error.metadata)
