@@ -25,12 +25,14 @@ from milvine.releases import Builder, Order
 from milvine.training import train
 from milvine.vectors import Vectors
 from tests.bench import synthetic
+from tests.bench.deployment import Engine
 from tests.bench.report import Stopwatch
 
 DIMENSION = 64
 USERS = 200
 EVENTS_EACH_ITEM = 2
-BATCHES = (500, 2_000, 5_000)
+BATCHES = {Engine.LITE: (200, 500, 1_000), Engine.SERVER: (1_000, 2_000, 5_000)}
+"""Rows of an insert to try: Lite slows down with the square of it."""
 RAW_S = 300.0
 
 
