@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from milvine.client.errors import RpcError
 
@@ -51,6 +52,7 @@ def channel_options() -> list[tuple[str, str | int]]:
         ("grpc.service_config", json.dumps(config)),
         ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+        ("grpc.per_rpc_retry_buffer_size", _MAX_MESSAGE_BYTES),
         ("grpc.keepalive_time_ms", 60_000),
     ]
 
@@ -62,7 +64,9 @@ class Caller:
     timeout_s: float
     metadata: Metadata = field(default=())
 
-    async def call(self, method: Method, request: Any, timeout_s: float | None = None) -> Any:  # noqa: ANN401 - any message
+    async def call(
+        self, method: Callable[..., Awaitable[T]], request: Message, timeout_s: float | None = None
+    ) -> T:
         """The answer of a unary call."""
         deadline_s = self.timeout_s if timeout_s is None else timeout_s
         try:

@@ -118,16 +118,12 @@ class Client:
             vector_index=vector_index,
         )
         request = catalog_service_pb2.CreateCatalogRequest(catalog=catalog)
-        created: catalog_pb2.Catalog = await self._caller.call(
-            self._catalogs.CreateCatalog, request
-        )
-        return created
+        return await self._caller.call(self._catalogs.CreateCatalog, request)
 
     async def get_catalog(self, catalog_id: str) -> catalog_pb2.Catalog:
         """Get a catalog."""
         request = catalog_service_pb2.GetCatalogRequest(catalog_id=catalog_id)
-        catalog: catalog_pb2.Catalog = await self._caller.call(self._catalogs.GetCatalog, request)
-        return catalog
+        return await self._caller.call(self._catalogs.GetCatalog, request)
 
     def catalogs(self) -> AsyncIterator[catalog_pb2.Catalog]:
         """All catalogs by id."""
@@ -141,10 +137,7 @@ class Client:
         request = catalog_service_pb2.UpdateCatalogRequest(catalog=catalog)
         if paths:
             request.update_mask.paths.extend(paths)
-        updated: catalog_pb2.Catalog = await self._caller.call(
-            self._catalogs.UpdateCatalog, request
-        )
-        return updated
+        return await self._caller.call(self._catalogs.UpdateCatalog, request)
 
     async def delete_catalog(self, catalog_id: str, *, force: bool = False) -> None:
         """Delete an empty catalog; with `force` also what it holds."""
@@ -287,8 +280,7 @@ class Client:
     async def get_model(self, model_id: str) -> model_pb2.Model:
         """Get a model."""
         request = model_service_pb2.GetModelRequest(model_id=model_id)
-        model: model_pb2.Model = await self._caller.call(self._models.GetModel, request)
-        return model
+        return await self._caller.call(self._models.GetModel, request)
 
     def models(self, catalog_id: str) -> AsyncIterator[model_pb2.Model]:
         """All models of a catalog, newest first."""
@@ -323,8 +315,7 @@ class Client:
     async def get_release(self, release_id: str) -> release_pb2.Release:
         """Get a release."""
         request = release_service_pb2.GetReleaseRequest(release_id=release_id)
-        release: release_pb2.Release = await self._caller.call(self._releases.GetRelease, request)
-        return release
+        return await self._caller.call(self._releases.GetRelease, request)
 
     def releases(self, catalog_id: str) -> AsyncIterator[release_pb2.Release]:
         """All releases of a catalog, newest first."""
@@ -334,10 +325,7 @@ class Client:
     async def activate(self, release_id: str) -> release_pb2.Release:
         """Make a ready release the active one, also to go back to an older one."""
         request = release_service_pb2.ActivateReleaseRequest(release_id=release_id)
-        release: release_pb2.Release = await self._caller.call(
-            self._releases.ActivateRelease, request
-        )
-        return release
+        return await self._caller.call(self._releases.ActivateRelease, request)
 
     async def delete_release(self, release_id: str) -> None:
         """Delete a release that is not active."""
