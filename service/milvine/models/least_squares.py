@@ -121,37 +121,56 @@ def improve(
         Cancelled: When `cancelled` says so, asked before each block.
     """
     improved = torch.empty_like(vectors)
-    loss = float((side.weights * targets.square()).sum(dtype=torch.float64))
+    loss = 0.0
     for block in side.blocks:
         if cancelled():
             raise Cancelled
-        system = _System(block, fixed, side.weights[block.events], side.penalty[block.rows], gram)
-        right = block.sums(system.weights * targets[block.events], fixed)
-        x, residual = _conjugate_gradient(system, right, vectors[block.rows])
-        improved[block.rows] = x
-        # x'Ax - 2 x'b, where the residual is b - Ax.
-        loss -= float((x * (right + residual)).sum(dtype=torch.float64))
+        system = _System(
+            block,
+            fixed,
+            side.weights[block.events],
+            targets[block.events],
+            side.penalty[block.rows],
+            gram,
+        )
+        improved[block.rows], block_loss = _conjugate_gradient(system, vectors[block.rows])
+        loss += block_loss
     return Sweep(improved, loss)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _System:
+    """The normal equations of a block's rows."""
+
     block: Block
     fixed: Tensor
     weights: Tensor
+    targets: Tensor
     penalty: Tensor
     gram: Tensor | None
 
+    def residual(self, x: Tensor) -> tuple[Tensor, float]:
+        """What the rows are short of their solution, and their loss."""
+        errors = self.targets - self.block.products(x, self.fixed)
+        weighted = errors * self.weights
+        shrinkage = self._shrinkage(x)
+        loss = (errors * weighted).sum(dtype=torch.float64)
+        loss += (x * shrinkage).sum(dtype=torch.float64)
+        return self.block.sums(weighted, self.fixed).sub_(shrinkage), float(loss)
+
     def __matmul__(self, x: Tensor) -> Tensor:
         weighted = self.block.products(x, self.fixed).mul_(self.weights)
-        result = self.block.sums(weighted, self.fixed).addcmul_(self.penalty, x)
-        return result if self.gram is None else result.addmm_(x, self.gram)
+        return self.block.sums(weighted, self.fixed).add_(self._shrinkage(x))
+
+    def _shrinkage(self, x: Tensor) -> Tensor:
+        penalised = self.penalty * x
+        return penalised if self.gram is None else penalised.addmm_(x, self.gram)
 
 
-def _conjugate_gradient(system: _System, right: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Solve all rows at once; gives the solution and what remains of the right side."""
-    x = x.clone()
-    residual = right - system @ x
+def _conjugate_gradient(system: _System, start: Tensor) -> tuple[Tensor, float]:
+    """Take some steps of all rows at once; gives the solution and its loss."""
+    x = start.clone()
+    residual, loss = system.residual(x)
     direction = residual.clone()
     norm = _dots(residual, residual)
     for _ in range(_STEPS):
@@ -159,10 +178,12 @@ def _conjugate_gradient(system: _System, right: Tensor, x: Tensor) -> tuple[Tens
         step = norm / _dots(direction, image).clamp_min(_TINY)
         x.addcmul_(direction, step)
         residual.addcmul_(image, step, value=-1)
+        # A step along a direction that is conjugate to the others lowers the loss by so much.
+        loss -= float((step * norm).sum(dtype=torch.float64))
         smaller = _dots(residual, residual)
         direction.mul_(smaller / norm.clamp_min(_TINY)).add_(residual)
         norm = smaller
-    return x, residual
+    return x, loss
 
 
 def _dots(left: Tensor, right: Tensor) -> Tensor:
