@@ -110,6 +110,12 @@ def test_succeeded():
     assert model.model_id == "m1"
 
 
+def test_succeeded_is_all_done():
+    """What succeeded is all done, whatever its worker said last."""
+    done = replace(progressing(TrainStage.SAVING, progress=0.97), state=OperationState.SUCCEEDED)
+    assert convert.training_metadata(done).progress == 1
+
+
 def test_receipt():
     """A receipt says what an erasure removed."""
     result = to_json(EraseUserResult(had_metadata=True, interaction_count=3, erase_time=NOW))

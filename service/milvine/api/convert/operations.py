@@ -83,7 +83,7 @@ def training_metadata(operation: Operation) -> model_service_pb2.TrainModelMetad
     if operation.progress:
         progress = from_json(TrainProgress, operation.progress)
         metadata.stage = _TRAIN_STAGES[progress.stage]
-        metadata.progress = progress.progress
+        metadata.progress = _share(operation, progress.progress)
         metadata.epochs.extend(epoch_messages(progress.epochs))
     return metadata
 
@@ -109,12 +109,17 @@ def _publication_metadata(operation: Operation) -> release_service_pb2.PublishMo
     if operation.progress:
         progress = from_json(PublishProgress, operation.progress)
         metadata.stage = _PUBLISH_STAGES[progress.stage]
-        metadata.progress = progress.progress
+        metadata.progress = _share(operation, progress.progress)
     return metadata
 
 
 def _erasure_metadata(operation: Operation) -> user_service_pb2.EraseUserMetadata:
     return user_service_pb2.EraseUserMetadata(catalog_id=operation.catalog_id)
+
+
+def _share(operation: Operation, last_said: float) -> float:
+    """The share that is done; a worker need not say that it has come to the end."""
+    return 1.0 if operation.state is OperationState.SUCCEEDED else last_said
 
 
 def _error(failure: Failure | None) -> status_pb2.Status:
