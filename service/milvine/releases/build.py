@@ -16,9 +16,10 @@ from milvine.domain.errors import FailedPrecondition, NotFound, Reason
 from milvine.domain.release import Gate, Release, ReleaseState
 from milvine.models.serving import ServingModel, load_serving_model
 from milvine.records import Records
+from milvine.releases.collections import drop_collections
 from milvine.releases.follow import carry_changes
 from milvine.releases.gate import SAMPLE, measure_recall
-from milvine.releases.lifecycle import Releases, drop_collections
+from milvine.releases.lifecycle import Releases
 from milvine.releases.rows import (
     Chunk,
     Metadata,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +24,7 @@ from milvine.domain.errors import MilvineError
 from milvine.domain.release import Release, ReleaseState
 from milvine.models.serving import ServingModel, load_serving_model
 from milvine.records import Change, Records
+from milvine.releases.collections import collections
 from milvine.releases.rows import project
 from milvine.vectors import Vectors
 from milvine.vectors.layout import Layout, layout
@@ -32,6 +34,8 @@ log = structlog.get_logger(__name__)
 PAGE = 500
 PAUSE_S = 0.2
 LEASE_S = 10.0
+CHECK_S = 5.0
+"""How often it looks whether what serves is loaded."""
 WRITE_S = 60.0
 
 
@@ -45,6 +49,7 @@ class Follower:
         self._vectors = vectors
         self._worker_id = worker_id
         self._artifacts = artifacts
+        self._next_check = 0.0
         self._load = lru_cache(maxsize=4)(self._load_model)
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -65,10 +70,22 @@ class Follower:
         )
         if not is_ours:
             return
-        for release in await asyncio.to_thread(self._records.releases.live):
-            if release.state is ReleaseState.READY and await self._is_behind(release):
+        live = await asyncio.to_thread(self._records.releases.live)
+        ready = [release for release in live if release.state is ReleaseState.READY]
+        await self._keep_loaded(ready)
+        for release in ready:
+            if await self._is_behind(release):
                 served = await asyncio.to_thread(self._load, release.model_id)
                 await carry_changes(self._records, self._vectors, release, served)
+
+    async def _keep_loaded(self, releases: Sequence[Release]) -> None:
+        """Load what a restart or an operator took out of the vector store's memory."""
+        if time.monotonic() < self._next_check:
+            return
+        for name in (name for release in releases for name in collections(release)):
+            if not await self._vectors.is_loaded(name, timeout_s=WRITE_S):
+                await self._vectors.load(name, timeout_s=WRITE_S)
+        self._next_check = time.monotonic() + CHECK_S
 
     def _load_model(self, model_id: str) -> ServingModel:
         return load_serving_model(self._artifacts, self._records.models.get(model_id))

@@ -12,6 +12,7 @@ from milvine.domain.entity import Side
 from milvine.domain.errors import FailedPrecondition, Reason
 from milvine.domain.release import Release, ReleaseState
 from milvine.records import Records
+from milvine.releases.collections import collections, drop_collections
 from milvine.vectors import Vectors
 
 PAGE = 1_000
@@ -121,18 +122,3 @@ class Releases:
 
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
-
-
-def collections(release: Release, *sides: Side) -> list[str]:
-    """The names of a release's collections, of both sides unless some are named."""
-    return [
-        name
-        for side in sides or Side
-        for name in (release.collection(side), release.neighbour_collection(side))
-    ]
-
-
-async def drop_collections(vectors: Vectors, release: Release, *, timeout_s: float) -> None:
-    """Drop what there is of a release's collections."""
-    for name in collections(release):
-        await vectors.drop(name, timeout_s=timeout_s)

@@ -17,18 +17,23 @@ from milvine.domain.errors import (
 )
 
 
-class CollectionMissing(MilvineError):
+class CollectionMissing(Unavailable):
     """There is no collection of that name."""
 
     def __init__(self) -> None:
-        super().__init__("a collection of the vector store is missing", Reason.INTERNAL_FAULT)
+        super().__init__(
+            "a collection of the release is missing; try again, or publish the model again",
+            Reason.VECTORS_UNAVAILABLE,
+        )
 
 
-class CollectionNotLoaded(MilvineError):
+class CollectionNotLoaded(Unavailable):
     """The collection exists and is not in the server's memory; `load` puts it there."""
 
     def __init__(self) -> None:
-        super().__init__("a collection of the vector store is not loaded", Reason.INTERNAL_FAULT)
+        super().__init__(
+            "a collection of the release is not loaded yet; try again", Reason.VECTORS_UNAVAILABLE
+        )
 
 
 class VectorsFault(MilvineError):
