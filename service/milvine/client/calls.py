@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -98,20 +99,21 @@ async def batched(
     elements: Iterable[T] | AsyncIterable[T], size: int
 ) -> AsyncIterator[Sequence[T]]:
     """Yield the elements in lists of `size`; the last one may be shorter."""
+    if isinstance(elements, AsyncIterable):
+        async for batch in _batched_async(elements, size):
+            yield batch
+        return
+    source = iter(elements)
+    while some := list(islice(source, size)):
+        yield some
+
+
+async def _batched_async(elements: AsyncIterable[T], size: int) -> AsyncIterator[Sequence[T]]:
     batch: list[T] = []
-    async for element in _asynchronous(elements):
+    async for element in elements:
         batch.append(element)
         if len(batch) == size:
             yield batch
             batch = []
     if batch:
         yield batch
-
-
-async def _asynchronous(elements: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
-    if isinstance(elements, AsyncIterable):
-        async for element in elements:
-            yield element
-    else:
-        for element in elements:
-            yield element

@@ -40,10 +40,11 @@ _Events = Sequence[retrieval_service_pb2.HistoryEvent]
 def table(messages: _Interactions, catalog: Catalog) -> pa.Table:
     """The interactions of a batch as INTERACTIONS columns; the error names every fault."""
     check_count(len(messages), "interactions", least=1, most=MAX_BATCH)
+    held = list(messages)  # a repeated field makes its elements anew in each pass
     columns = {
-        "event_id": [m.event_id for m in messages],
-        "user_id": [m.user_id for m in messages],
-        **_shared_columns(messages),
+        "event_id": [m.event_id for m in held],
+        "user_id": [m.user_id for m in held],
+        **_shared_columns(held),
     }
     return _checked(columns, catalog, "interactions")
 
@@ -104,8 +105,8 @@ def _shared_columns(messages: _Interactions | _Events) -> Mapping[str, Any]:
 def _times(messages: _Interactions | _Events) -> pa.Array:
     """Microseconds since 1970, null where there is no time: (messages,) int64."""
     times = [m.event_time for m in messages]
-    seconds = np.array([t.seconds for t in times], np.int64)
-    nanos = np.array([t.nanos for t in times], np.int64)
+    seconds = np.array([t.seconds for t in times], np.int64)  # (messages,)
+    nanos = np.array([t.nanos for t in times], np.int64)  # (messages,)
     is_moment = (
         (seconds >= MIN_SECONDS) & (seconds <= MAX_SECONDS) & (nanos >= 0) & (nanos < 1_000_000_000)
     )
