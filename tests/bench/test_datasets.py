@@ -1,0 +1,53 @@
+"""The data sets and settings that benchmarks run on."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from tests.bench import datasets
+from tests.bench.quality import figures, settings_for
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A data set in LightGCN's format, of a name that has no settings of its own."""
+    for name, lines in (("train", "u1 a b\nu2 b c\n"), ("test", "u1 c d\nu2 a\nu3\n")):
+        with gzip.open(tmp_path / f"{name}.txt.gz", "wt") as file:
+            file.write(lines)
+    return tmp_path
+
+
+def test_reads_a_line_a_user(folder: Path):
+    """A line is a user and their items; a user without test items is not measured."""
+    split = datasets.read(folder)
+    assert split.train.to_pydict() == {
+        "user_id": ["u1", "u1", "u2", "u2"],
+        "item_id": ["a", "b", "b", "c"],
+    }
+    assert split.held_out == {"u1": {"c", "d"}, "u2": {"a"}}
+    assert split.items == 4
+
+
+def test_measures_by_the_protocol(folder: Path):
+    """Recall divides by the test items, and NDCG's ideal list is no longer than they are."""
+    split = datasets.read(folder)
+    assert figures(split, [["c", "d"], ["b", "a"]]) == {
+        "recall@20": 1.0,
+        "ndcg@20": pytest.approx((1 + 1 / 1.584963) / 2, abs=1e-6),
+    }
+
+
+def test_names_the_files_that_are_missing(tmp_path: Path):
+    """A folder that no reader knows is refused with what it must have."""
+    with pytest.raises(FileNotFoundError, match=r"train\.txt\.gz and test\.txt\.gz"):
+        datasets.read(tmp_path)
+
+
+def test_takes_the_settings_of_the_format(folder: Path):
+    """A data set without settings of its own takes those tuned on one of its format."""
+    split = datasets.read(folder)
+    assert settings_for(folder, split, "als") == settings_for(Path("gowalla"), split, "als")
+    assert settings_for(folder, split, "unknown_family") == {}
