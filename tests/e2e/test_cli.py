@@ -1,0 +1,246 @@
+"""The command line against a real server: the main job as a person types it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from milvine.cli import main
+from tests.servers.milvine import MilvineServer
+from tests.servers.milvus import free_ports
+
+GENRES = ("Drama", "Comedy", "Sci-Fi")
+ITEMS, USERS = 60, 30
+CATALOG = {
+    "catalog_id": "films",
+    "item_fields": [
+        {"name": "title", "type": "STRING"},
+        {"name": "year", "type": "INT64"},
+        {"name": "genres", "type": "STRING_LIST"},
+    ],
+    "user_fields": [{"name": "age", "type": "INT64"}],
+    "event_types": [{"name": "watch"}],
+}
+TRAIN = ("--family", "als", "--set", "embedding_size=8", "--set", "epochs=4")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the files to import: each user watches one genre."""
+    made = tmp_path_factory.mktemp("cli")
+    (made / "catalog.json").write_text(json.dumps(CATALOG))
+    items = [(f"i{n}", f"Film {n}", 1970 + n, GENRES[n % 3]) for n in range(ITEMS)]
+    users = [(f"u{n}", 20 + n) for n in range(USERS)]
+    # Every user leaves out some films of the genre, which are there to be recommended.
+    events = [
+        (f"u{u}", f"i{i}", 1_700_000_000 + i)
+        for u in range(USERS)
+        for i in range(u % 3, ITEMS, 3)
+        if (u + i) % 4
+    ]
+    write(made / "items.csv", ("id", "title", "year", "genres"), items)
+    write(made / "users.csv", ("id", "age"), users)
+    write(made / "events.csv", ("user_id", "item_id", "event_time"), events)
+    return made
+
+
+def write(path, header, rows):
+    """Write a CSV file."""
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+@pytest.fixture(scope="module")
+def environment(folder):
+    """Where the server keeps its data; a port at which nothing listens."""
+    (port,) = free_ports(1)
+    return {"MILVINE_DATA_DIR": str(folder / "data"), "MILVINE_PORT": str(port)}
+
+
+@pytest.fixture(scope="module")
+def filled(folder, environment):
+    """A server with the imported files and a published model."""
+    server = MilvineServer(folder)
+    server.start()
+    env = environment | {"MILVINE_SERVER": server.address}
+    assert call(env, "catalogs", "create", folder / "catalog.json")["catalog_id"] == "films"
+    for kind, file in (("items", "items"), ("users", "users"), ("interactions", "events")):
+        report = call(env, "import", kind, "films", folder / f"{file}.csv")
+        assert report["read"] == report["written"] > 0
+    call(env, "train", "films", *TRAIN)
+    call(env, "publish", "--latest", "films")
+    yield env
+    assert server.stop() == 0
+
+
+def invoke(env, *arguments):
+    """Run a command in this process."""
+    return CliRunner().invoke(main, [*map(str, arguments)], env=env)
+
+
+def call(env, *arguments):
+    """The document that a command prints with --json, and nothing but it."""
+    result = invoke(env, *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_trained_models_are_measured(filled):
+    """A model tells its settings and its metrics beside popularity's, for people as well."""
+    model = call(filled, "train", "films", *TRAIN, "--cutoffs", "5")
+    assert model["config"]["als"]["epochs"] == 4
+    assert len(model["epochs"]) == 4
+    evaluation = model["evaluation"]
+    assert [metrics["cutoff"] for metrics in evaluation["model"]] == [5]
+    assert evaluation["model"][0]["recall"] > evaluation["popularity"][0]["recall"]
+    shown = invoke(filled, "train", "films", *TRAIN).stdout
+    assert "als @10" in shown
+    assert "popularity @20" in shown
+
+
+def test_recommendations_match_the_filter(filled):
+    """Recommendations carry fields and obey a filter with parameters, best first."""
+    filter_ = 'year >= {year} and array_contains(genres, "Drama")'
+    found = call(
+        *(filled, "recommend", "films", "--user", "u0", "-k", "3"),
+        *("--filter", filter_, "--param", "year=1990", "--fields", "year,genres"),
+    )
+    hits = found["hits"]
+    assert len(hits) == 3
+    assert all(hit["fields"]["year"] >= 1990 for hit in hits)
+    assert all(hit["fields"]["genres"] == ["Drama"] for hit in hits)
+    assert [hit["score"] for hit in hits] == sorted((h["score"] for h in hits), reverse=True)
+    assert not found["is_popular"]
+
+
+def test_people_are_told_why_a_list_is_short_or_popular(filled):
+    """A short list and one of popular items say so."""
+    short = invoke(filled, "recommend", "films", "--user", "u0", "--filter", "year == 1970")
+    assert "of 10: no more items match" in short.stdout
+    popular = invoke(filled, "recommend", "films", "--user", "nobody")
+    assert "most popular" in popular.stdout
+
+
+def test_a_history_gets_recommendations(filled):
+    """Whoever watched comedies gets comedies, without an id, and not those."""
+    found = call(filled, "recommend", "films", "--history", "i1,i4,i7", "-k", "5")
+    assert all(hit["fields"]["genres"] == ["Comedy"] for hit in found["hits"])
+    assert not {hit["id"] for hit in found["hits"]} & {"i1", "i4", "i7"}
+
+
+def test_neighbours_are_alike(filled):
+    """Similar items share the genre, similar users the taste."""
+    items = call(filled, "similar", "films", "--item", "i2", "-k", "4")
+    assert all(hit["fields"]["genres"] == ["Sci-Fi"] for hit in items["hits"])
+    users = call(filled, "similar", "films", "--user", "u2", "-k", "4", "--filter", "age < 40")
+    assert all(int(hit["id"][1:]) % 3 == 2 for hit in users["hits"])
+
+
+def test_history_joins_titles(filled):
+    """A history is the latest first, with the fields of the items."""
+    found = call(filled, "history", "films", "u0", "-k", "2", "--fields", "title")
+    first, second = found["interactions"]
+    assert first["event_time"] > second["event_time"]
+    assert first["fields"]["title"].startswith("Film ")
+    assert found["count"] > 2
+
+
+def test_releases_roll_back(filled):
+    """--rollback makes the release before the active one again, and it shows."""
+    before = active(filled)
+    published = call(filled, "publish", "--latest", "films")
+    assert active(filled) == published["release_id"] != before
+    assert call(filled, "releases", "films", "--rollback")["release_id"] == before
+    assert active(filled) == before
+    deleted = call(filled, "releases", "films", "--delete", published["release_id"])
+    assert deleted == {"deleted": published["release_id"]}
+    nowhere = invoke(filled, "releases", "films", "--rollback")
+    assert nowhere.exit_code == 1
+    assert "no release to go back to" in nowhere.stderr
+
+
+def active(env):
+    """The release that serves."""
+    return call(env, "catalogs", "show", "films")["active_release_id"]
+
+
+def test_operations_are_listed(filled):
+    """Past work is listed with its kind and outcome."""
+    found = call(filled, "operations")["operations"]
+    assert {row["name"].split("/")[0] for row in found} == {"operations"}
+    assert all(row["done"] for row in found)
+    assert "PublishModel" in invoke(filled, "operations").stdout
+
+
+@pytest.mark.parametrize("json_option", [(), ("--json",)])
+def test_a_bad_filter_is_one_line_with_its_column(filled, json_option):
+    """A filter that names an unknown field says the column and a field that there is."""
+    result = invoke(
+        *(filled, "recommend", "films", "--user", "u0"),
+        *("--filter", "year > 1990 and yeer < 3", *json_option),
+    )
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert "column 17" in line
+    assert "year" in line
+    if json_option:
+        error = json.loads(result.stdout)["error"]
+        assert error["reason"] == "INVALID_FILTER"
+        assert error["metadata"] == {"column": "17"}
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_command_brings_its_own_server(environment):
+    """Without a server at the configured address a command runs one, says so, and leaves none."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MILVINE_")} | environment
+    arguments = ["recommend", "films", "--user", "u1", "-k", "2", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "milvine", *arguments],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert len(json.loads(done.stdout)["hits"]) == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "using one inside this command" in done.stderr
+
+
+def test_an_interrupted_training_is_cancelled(filled):
+    """Ctrl-C cancels the training, says so, and ends with 130."""
+    arguments = ["train", "films", "--family", "als", "--set", "epochs=1000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "milvine", *arguments, "--set", "embedding_size=256"],
+        env=os.environ | filled,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while not under_way(filled):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert "Cancelled operations/" in told
+    assert "Traceback" not in told
+    while under_way(filled):
+        pass
+    latest = call(filled, "operations")["operations"][0]
+    assert latest["error"]["code"] == 1
+
+
+def under_way(env):
+    """Whether an operation is."""
+    return [row for row in call(env, "operations")["operations"] if not row["done"]]
