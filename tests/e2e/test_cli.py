@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -225,8 +226,8 @@ def test_an_interrupted_training_is_cancelled(filled):
         text=True,
     )
     try:
-        while not under_way(filled):
-            assert process.poll() is None
+        wait_until(lambda: under_way(filled))
+        assert process.poll() is None
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=60)
     finally:
@@ -235,10 +236,16 @@ def test_an_interrupted_training_is_cancelled(filled):
     assert process.returncode == 130
     assert "Cancelled operations/" in told
     assert "Traceback" not in told
-    while under_way(filled):
-        pass
+    wait_until(lambda: not under_way(filled))
     latest = call(filled, "operations")["operations"][0]
     assert latest["error"]["code"] == 1
+
+
+def wait_until(is_so):
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
 
 
 def under_way(env):

@@ -74,8 +74,6 @@ class WorkBar:
             remark=escape(remark),
         )
 
-    def finish(self, remark: str = "") -> None:
+    def finish(self) -> None:
         """Show that the work is done."""
-        self._bar.update(
-            self._task, completed=1.0, description=f"{self._title}: done", remark=escape(remark)
-        )
+        self._bar.update(self._task, completed=1.0, description=f"{self._title}: done")

@@ -121,6 +121,16 @@ def _guard(output: Output, work: Callable[[], None]) -> None:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
+    except (click.ClickException, click.Abort):
+        raise
+    except Exception as error:  # the last resort: people get a line, who asks gets the traceback
+        if os.environ.get("MILVINE_LOG_LEVEL", "").lower() == "debug":
+            raise
+        output.complain(
+            f"a fault of milvine itself, {type(error).__name__}: {error}; "
+            "MILVINE_LOG_LEVEL=debug shows where"
+        )
+        sys.exit(FAILED)
 
 
 def _tell(output: Output, fault: Fault) -> None:

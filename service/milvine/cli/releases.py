@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
 import click
 
-from milvine.cli.bars import WorkBar
 from milvine.cli.command import Remote, remote
 from milvine.cli.documents import document
+from milvine.cli.following import follow
 from milvine.cli.output import Column, number, table
-from milvine.client.operations import OperationHandle
 from milvine.client.types import moment
 from milvine.domain.errors import FailedPrecondition, Reason
 from milvine.v1 import release_pb2
@@ -59,7 +57,7 @@ async def publish(call: Remote, args: PublishArgs) -> None:
         min_index_recall=args.min_index_recall,
         keep_releases=args.keep_releases,
     )
-    release = await _follow(call, handle)
+    release = await follow(call, handle, "Publishing")
     call.output.show(document(release), _summary(release), _gate(release))
 
 
@@ -112,22 +110,6 @@ async def _latest(call: Remote, catalog: str) -> str:
         Reason.WRONG_STATE,
         {"catalog_id": catalog},
     )
-
-
-async def _follow(
-    call: Remote, handle: OperationHandle[release_pb2.Release]
-) -> release_pb2.Release:
-    with WorkBar(call.output.err, "Publishing") as bar:
-        try:
-            async for progress in handle.watch():
-                bar.show(progress.stage, progress.progress)
-            release = await handle.result()
-        except asyncio.CancelledError:
-            await handle.cancel()
-            call.output.note(f"Cancelled {handle.name}.")
-            raise
-        bar.finish()
-    return release
 
 
 def _before(catalog: str, found: list[release_pb2.Release]) -> str:

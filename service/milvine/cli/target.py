@@ -88,7 +88,7 @@ async def _own_server(*, with_worker: bool) -> AsyncIterator[str]:
     """Run a server on a free port of this machine; yields its address."""
     from milvine.server import running  # noqa: PLC0415 - torch takes seconds to load
 
-    os.environ.setdefault("MILVINE_LOG_LEVEL", "warning")  # the worker process inherits it
+    os.environ.setdefault("MILVINE_LOG_LEVEL", "error")  # the worker process inherits it
     settings = load_settings()
     configure_logs(settings)
     private = settings.model_copy(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,12 +10,12 @@ import click
 from google.protobuf import json_format
 from rich.table import Table
 
-from milvine.cli.bars import WorkBar
 from milvine.cli.command import Remote, remote
 from milvine.cli.documents import document
+from milvine.cli.following import follow
 from milvine.cli.output import Column, number, table
 from milvine.cli.pairs import PAIR, Json, numbers_or_texts, whole_numbers
-from milvine.client.operations import OperationHandle, Progress
+from milvine.client import Progress
 from milvine.client.types import moment
 from milvine.domain.errors import InvalidArgument
 from milvine.v1 import model_pb2
@@ -101,7 +100,7 @@ async def train(call: Remote, args: TrainArgs) -> None:
         event_types=args.event_types,
         display_name=args.name,
     )
-    model = await _follow(call, handle, args.family)
+    model = await follow(call, handle, f"Training {args.family}", _remark)
     learned = (
         f"Model [cyan]{model.model_id}[/] learned {model.dimension} dimensions of "
         f"{model.user_count:,} users and {model.item_count:,} items from "
@@ -134,28 +133,11 @@ async def models(call: Remote, args: ModelsArgs) -> None:
     )
 
 
-async def _follow(
-    call: Remote, handle: OperationHandle[model_pb2.Model], family: str
-) -> model_pb2.Model:
-    with WorkBar(call.output.err, f"Training {family}") as bar:
-        try:
-            async for progress in handle.watch():
-                bar.show(progress.stage, progress.progress, _remark(progress))
-            model = await handle.result()
-        except asyncio.CancelledError:
-            await handle.cancel()
-            call.output.note(f"Cancelled {handle.name}.")
-            raise
-        bar.finish(_loss(model.epochs[-1]) if model.epochs else "")
-    return model
-
-
 def _remark(progress: Progress) -> str:
-    return _loss(progress.epochs[-1]) if progress.epochs else ""
-
-
-def _loss(report: model_pb2.EpochReport) -> str:
-    return f"epoch {report.epoch}/{report.epoch_count}, loss {report.loss:.4f}"
+    if not progress.epochs:
+        return ""
+    last = progress.epochs[-1]
+    return f"epoch {last.epoch}/{last.epoch_count}, loss {last.loss:.4f}"
 
 
 def _metrics(model: model_pb2.Model, family: str) -> Table:
