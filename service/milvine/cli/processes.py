@@ -12,6 +12,7 @@ import click
 from milvine.cli.command import Local, local
 from milvine.cli.configuration import load_settings, masked
 from milvine.cli.output import Column, table
+from milvine.domain.errors import InvalidArgument
 from milvine.logs import configure_logs
 
 _PORT = click.IntRange(0, 65535)
@@ -49,7 +50,16 @@ def serve(here: Local, args: ServeArgs) -> None:
         else:
             here.output.note(f"Serving gRPC at {address}; Ctrl-C stops.")
 
-    asyncio.run(run_server(settings, with_worker=not args.no_worker, on_ready=say))
+    try:
+        asyncio.run(run_server(settings, with_worker=not args.no_worker, on_ready=say))
+    except RuntimeError as exc:
+        if "bind" not in str(exc):  # grpc has no type of its own for it
+            raise
+        raise InvalidArgument.at(
+            "--host and --port",
+            f"can't listen at {settings.host}:{settings.port}; "
+            "another process does, or it is no address of this machine",
+        ) from exc
 
 
 @dataclass(frozen=True, slots=True)

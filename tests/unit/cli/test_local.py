@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 from click.testing import CliRunner
@@ -55,12 +56,25 @@ def test_a_password_may_have_any_character():
     assert masked("postgresql://u:a@b:c@host/db") == "postgresql://u:***@host/db"
 
 
-def test_a_wrong_setting_is_named(environment):
+@pytest.mark.parametrize(
+    ("name", "value"), [("MILVINE_PORT", "70000"), ("MILVINE_LOG_LEVEL", "loud")]
+)
+def test_a_wrong_setting_is_named(environment, name, value):
     """A setting out of its range is told by its variable, in one line."""
-    result = run(environment | {"MILVINE_PORT": "70000"}, "config")
+    result = run(environment | {name: value}, "config")
     assert result.exit_code == 1
-    assert "MILVINE_PORT" in result.stderr
+    assert name in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_taken_port_is_said_in_one_line(environment):
+    """A server that can't listen says where, not in grpc's words."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run(environment, "serve", "--no-worker", "--port", port)
+    assert result.exit_code == 1
+    assert f"127.0.0.1:{port}" in result.stderr
+    assert "GRPC" not in result.stderr
 
 
 @pytest.mark.parametrize(
