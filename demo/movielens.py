@@ -24,7 +24,6 @@ WORK = ROOT / "build" / "demo"
 PACKAGE = "recbole==1.2.1"
 FOLDER = "recbole/dataset_example/ml-100k/"
 BIN = Path(sys.executable).parent
-START_S = 60.0
 STOP_S = 30.0
 
 CATALOG = {
@@ -72,6 +71,10 @@ def main() -> None:
     try:
         show(server)
         is_done = True
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"the command failed; {server.log} may say more") from error
     finally:
         if not (keep and is_done):
             stop(server)
@@ -187,7 +190,7 @@ def show(server: Server) -> None:
 
 def milvine(server: Server, *arguments: str) -> None:
     """Run a command as a person would, and show it."""
-    print(f"\n\033[1m$ milvine {shlex.join(arguments)}\033[0m", flush=True)  # noqa: T201 - it talks
+    heading(f"$ milvine {shlex.join(arguments)}", "1")
     subprocess.run(  # noqa: S603 - our own arguments
         [str(BIN / "milvine"), *arguments],
         cwd=WORK,
@@ -241,7 +244,13 @@ def data(kind: str) -> Path:
 
 def say(text: str) -> None:
     """Head what follows."""
-    print(f"\n\033[1;36m{text}\033[0m", flush=True)  # noqa: T201 - it talks
+    heading(text, "1;36")
+
+
+def heading(text: str, style: str) -> None:
+    """Print a line, in the ANSI style on a terminal."""
+    shown = f"\033[{style}m{text}\033[0m" if sys.stdout.isatty() else text
+    print(f"\n{shown}", flush=True)  # noqa: T201 - it talks
 
 
 if __name__ == "__main__":
