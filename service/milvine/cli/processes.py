@@ -111,7 +111,7 @@ def config(here: Local, args: ConfigArgs) -> None:  # noqa: ARG001 - it takes no
         },
         table(
             [Column("setting", style="cyan"), Column("value"), Column("from", style="dim")],
-            ((name, *row) for name, row in given.items()),
+            ((name, _plain(value), origin) for name, (value, origin) in given.items()),
         ),
         table([Column("store", style="cyan"), Column("is at")], places.items()),
     )
@@ -122,3 +122,7 @@ def _origin(name: str, settings: object) -> str:
         return "default"
     is_in_environment = any(key.upper() == f"MILVINE_{name.upper()}" for key in os.environ)
     return "environment" if is_in_environment else str(Path(".env"))
+
+
+def _plain(value: object) -> object:
+    return f"{value:g}" if isinstance(value, float) else value
