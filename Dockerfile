@@ -62,7 +62,7 @@ USER 10001:10001
 WORKDIR /var/lib/milvine
 VOLUME /var/lib/milvine
 EXPOSE 50051 9464
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --start-interval=1s --retries=3 \
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
     CMD ["milvine-health"]
 ENTRYPOINT ["milvine"]
 CMD ["serve"]

@@ -61,7 +61,9 @@ class Steps:
     progress: Progress
 
     def begin(self, what: str, total: float) -> TaskID:
-        """Begin a step."""
+        """Begin a step; a log gets a line, for bars show on terminals only."""
+        if not console.is_terminal:
+            console.print(what)
         return self.progress.add_task(what, total=total)
 
     async def follow(self, what: str, operation: OperationHandle[R], timeout_s: float) -> R:
