@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -29,7 +29,7 @@ from milvine.releases.rows import (
     read_metadata,
     read_users,
 )
-from milvine.vectors import Vectors
+from milvine.vectors import CollectionSpec, Vectors
 from milvine.vectors.layout import Layout, layout
 
 CHUNK = 4_000
@@ -162,8 +162,9 @@ class Builder:
             steps = _Steps(stage, start, 0.4 / max(1, source.counts[side]), report)
             await self._write(sides[side], source.chunks(side), steps)
         report(Progress(Stage.INDEXING, 0.8))
-        for side in Side:
-            await self._seal(sides[side], source.counts[side])
+        await self._seal(
+            [(spec, source.counts[side]) for side in Side for spec in sides[side].specs]
+        )
         report(Progress(Stage.CHECKING, 0.95))
         gate = await self._check(sides[Side.ITEM], source, order)
         await asyncio.to_thread(self._records.releases.set_synced, release.id, revision)
@@ -204,9 +205,10 @@ class Builder:
             done += len(chunk.ids)
             steps.say(done)
 
-    async def _seal(self, target: Layout, expected: int) -> None:
-        for spec in target.specs:
-            await self._vectors.seal(spec, timeout_s=SEAL_S)
+    async def _seal(self, written: Sequence[tuple[CollectionSpec, int]]) -> None:
+        """Index and load what was written, side by side: a server mostly waits for its schedule."""
+        await asyncio.gather(*(self._vectors.seal(spec, timeout_s=SEAL_S) for spec, _ in written))
+        for spec, expected in written:
             found = await self._vectors.count(spec.name, timeout_s=WRITE_S)
             if found != expected:
                 raise FailedPrecondition(
