@@ -63,13 +63,13 @@ class Events:
         table = synthetic.interactions(size)
         path = folder / "events.csv"
         at = table.schema.get_field_index("event_time")
-        times = table["event_time"].cast(pa.timestamp("us", "UTC"))
+        times = table["event_time"].cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("s", "UTC"))
         texts = pc.strftime(times, format="%Y-%m-%dT%H:%M:%SZ")
         csv.write_csv(table.set_column(at, "event_time", texts), path)
-        return cls(table.set_column(at, "event_time", _whole_seconds(times)), path)
+        return cls(table, path)
 
     def objects(self) -> Iterator[Interaction]:
-        """Yield the rows as a client has them."""
+        """Yield the rows as a client's own objects."""
         columns = (c.to_pylist() for c in self.table.drop_columns("event_id").columns)
         for user, item, kind, value, micros in zip(*columns, strict=True):
             moment = _EPOCH + timedelta(microseconds=micros)
@@ -157,7 +157,3 @@ def _message(event: Interaction) -> interaction_pb2.Interaction:
     assert event.event_time is not None
     message.event_time.FromDatetime(event.event_time)
     return message
-
-
-def _whole_seconds(times: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.floor_temporal(times, unit="second").cast(pa.int64())

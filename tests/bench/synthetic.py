@@ -24,7 +24,7 @@ SHOP = Catalog(
         Field("genres", FieldType.STRING_LIST),
     ),
 )
-_START_MICROS = 1_700_000_000_000_000
+_START = 1_500_000_000
 _GENRES = ("drama", "comedy", "thriller", "romance", "documentary", "animation", "horror", "war")
 
 
@@ -40,7 +40,7 @@ class Size:
 def interactions(size: Size, *, seed: int = 0) -> pa.Table:
     """Events in order of time: few users and few items have most of them, each item has some.
 
-    One in ten is a purchase, of a quantity; the others are views.
+    One in ten is a purchase, of a quantity; the others are views. Times are whole seconds.
     """
     rng = np.random.default_rng(seed)
     count = size.interactions
@@ -53,7 +53,7 @@ def interactions(size: Size, *, seed: int = 0) -> pa.Table:
         "item_id": _ids("item", items),
         "event_type": pa.array(np.where(is_purchase, "purchase", "view")),
         "value": pa.array(rng.integers(1, 5, count).astype(float), mask=~is_purchase),
-        "event_time": pa.array(_START_MICROS + np.cumsum(rng.integers(1, 2_000_000, count))),
+        "event_time": pa.array((_START + np.cumsum(rng.integers(1, 60, count))) * 1_000_000),
     }
     return pa.table(columns, schema=INTERACTIONS)
 

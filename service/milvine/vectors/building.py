@@ -14,7 +14,7 @@ from milvine.vectors.spec import CollectionSpec
 
 
 async def create(calls: Calls, engine: Engine, spec: CollectionSpec) -> None:
-    """Create an empty collection; one of the same name is dropped first."""
+    """Create an empty collection with its index; one of the same name is dropped first."""
     await drop(calls, spec.name)
     schema = CollectionSchema(
         name=spec.name, fields=columns.schema(spec.dimension, spec.fields, id_bytes=engine.id_bytes)
@@ -26,6 +26,7 @@ async def create(calls: Calls, engine: Engine, spec: CollectionSpec) -> None:
         consistency_level=common.Bounded,
     )
     await calls.send(calls.rpc.CreateCollection, request)
+    await _declare_index(calls, engine, spec)
 
 
 async def drop(calls: Calls, name: str) -> None:
@@ -34,10 +35,11 @@ async def drop(calls: Calls, name: str) -> None:
     await calls.send(calls.rpc.DropCollection, request)
 
 
-async def seal(calls: Calls, engine: Engine, spec: CollectionSpec) -> None:
+async def seal(calls: Calls, spec: CollectionSpec) -> None:
     """Make what was written durable and indexed, then load it."""
     await _flush(calls, spec.name)
-    await _index(calls, engine, spec)
+    while not await _is_indexed(calls, spec.name):
+        await calls.pause()
     await load(calls, spec.name)
 
 
@@ -70,7 +72,12 @@ async def _flush(calls: Calls, name: str) -> None:
         await calls.pause()
 
 
-async def _index(calls: Calls, engine: Engine, spec: CollectionSpec) -> None:
+async def _declare_index(calls: Calls, engine: Engine, spec: CollectionSpec) -> None:
+    """Say which index to build: before the rows, so that their flush starts the build.
+
+    Of indexes declared at one moment on flushed rows, a server may notice only the first, and the
+    others up to a minute later.
+    """
     parameters = indexes.build_parameters(engine.kind(spec.index), spec.index)
     request = pb.CreateIndexRequest(
         collection_name=spec.name,
@@ -79,8 +86,6 @@ async def _index(calls: Calls, engine: Engine, spec: CollectionSpec) -> None:
         extra_params=columns.pairs(parameters),
     )
     await calls.send(calls.rpc.CreateIndex, request)
-    while not await _is_indexed(calls, spec.name):
-        await calls.pause()
 
 
 async def _is_indexed(calls: Calls, name: str) -> bool:

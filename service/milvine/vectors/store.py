@@ -111,7 +111,7 @@ class Vectors:
 
     async def seal(self, spec: CollectionSpec, *, timeout_s: float) -> None:
         """After the last write of a build: flush, index, load, and wait for each to be done."""
-        await building.seal(self._connection.within(timeout_s), self._engine, spec)
+        await building.seal(self._connection.within(timeout_s), spec)
 
     async def load(self, name: str, *, timeout_s: float) -> None:
         """Put the collection into the server's memory and wait until it is there."""
