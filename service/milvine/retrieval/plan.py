@@ -13,7 +13,6 @@ from milvine.domain.filter import Dialect, Scalar
 from milvine.domain.query import Selection
 from milvine.filters import compile_filter, parse
 
-
 _Params: TypeAlias = tuple[tuple[str, Scalar | tuple[Scalar, ...]], ...]
 
 
