@@ -10,7 +10,7 @@ PROTOS := $(wildcard protos/milvine/v1/*.proto)
 SERVICES := $(wildcard protos/milvine/v1/*_service.proto)
 
 # What `make bench-quality` measures: a data set's folder, a family of models, lite or server.
-DATA ?= $(or $(MILVINE_DATA),../shared/data)/gowalla
+DATA ?= $(or $(MILVINE_DATA),data)/gowalla
 MODEL ?= als
 VECTORS ?= lite
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from tests.servers.milvus import run_milvus
@@ -15,6 +16,13 @@ settings.register_profile(
     "thorough", max_examples=500, deadline=None, suppress_health_check=list(HealthCheck)
 )
 settings.load_profile("fast")
+
+
+@pytest.fixture(autouse=True)
+def _own_logs():
+    """What a test does to this process's logs ends with it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

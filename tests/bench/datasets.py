@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-DEFAULT_ROOT = Path("../shared/data")
+DEFAULT_ROOT = Path("data")
 DEFAULT_NAME = "gowalla"
 
 
@@ -46,7 +46,7 @@ class Split:
 
 
 def default_folder() -> Path:
-    """Gowalla where `MILVINE_DATA` points, or in the folder of data sets beside the repository."""
+    """Gowalla where `MILVINE_DATA` points, or in `data`."""
     return Path(os.environ.get("MILVINE_DATA") or DEFAULT_ROOT) / DEFAULT_NAME
 
 

@@ -35,8 +35,8 @@ from milvine.v1 import catalog_pb2, interaction_pb2
 from tests.bench import synthetic
 from tests.bench.report import Stopwatch
 
-BATCH = 5_000
-"""Interactions of a message."""
+BATCH = 10_000
+"""Interactions of a message: as many as one may have did best."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STORED = ("catalog_number", "user_id", "event_time", "item_id", "event_type", "event_id", "value")
 

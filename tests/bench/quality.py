@@ -1,6 +1,6 @@
 """How good recommendations are: trained, published and asked for as by any client.
 
-    python -m tests.bench.quality ../shared/data/gowalla --model als --vectors lite
+    python -m tests.bench.quality data/gowalla --model als --vectors lite
 
 The data goes in through the API, a worker trains and publishes, and the lists of all test users
 come from the live index over gRPC. The same lists by exact scoring of the model's artifact tell
