@@ -177,7 +177,9 @@ class AttachedWorker:
         try:
             while True:
                 self._process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "milvine", "worker", "--attached"), stdin=PIPE
+                    *(sys.executable, "-m", "milvine", "worker", "--attached"),
+                    stdin=PIPE,
+                    start_new_session=True,  # Ctrl-C is for the server, which ends it in turn
                 )
                 code = await self._process.wait()
                 log.warning("the worker ended; starting another", code=code)

@@ -20,7 +20,8 @@ from milvine.domain.errors import DeadlineExceeded, MilvineError
 REQUEST_ID_KEY = "x-request-id"
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _QUIET = ("/grpc.health.", "/grpc.reflection.")
-"""Methods that probes call all the time: their good ends are logged for debugging only."""
+"""Methods that probes call all the time: their ends are logged for debugging, but for faults."""
+_HARMLESS = ("OK", "CANCELLED", "DEADLINE_EXCEEDED")
 _BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 _log = structlog.get_logger("milvine.api")
@@ -148,7 +149,7 @@ class Call:
         seconds = time.perf_counter() - self._started
         self._method.in_flight.dec()
         self._method.count(code, seconds)
-        log = _log.debug if self._method.is_quiet and code == "OK" else _log.info
+        log = _log.debug if self._method.is_quiet and code in _HARMLESS else _log.info
         known = {
             "reason": reason,
             "catalog": getattr(self._request, "catalog_id", None),

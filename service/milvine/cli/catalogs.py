@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TextIO
 
 import click
-import grpc
 import orjson
 from google.protobuf import json_format
 from rich.console import RenderableType
@@ -16,12 +15,9 @@ from rich.table import Table
 from milvine.cli.command import Remote, remote
 from milvine.cli.documents import document
 from milvine.cli.output import Column, number, table
-from milvine.client.calls import Caller
 from milvine.client.types import moment
 from milvine.domain.errors import InvalidArgument
-from milvine.v1 import catalog_pb2, catalog_service_pb2, catalog_service_pb2_grpc
-
-CREATE_S = 30.0
+from milvine.v1 import catalog_pb2
 
 _ENUM_PREFIXES = {"type": "TYPE_", "value_meaning": "VALUE_MEANING_", "kind": "KIND_"}
 
@@ -123,13 +119,15 @@ async def delete(call: Remote, args: DeleteArgs) -> None:
     call.output.show({"deleted": args.catalog}, f"Deleted catalog {args.catalog}.")
 
 
-async def _create(call: Remote, catalog: catalog_pb2.Catalog) -> catalog_pb2.Catalog:
-    # The client's own method takes no message, and says less than one.
-    request = catalog_service_pb2.CreateCatalogRequest(catalog=catalog)
-    async with grpc.aio.insecure_channel(call.address) as channel:
-        method = catalog_service_pb2_grpc.CatalogServiceStub(channel).CreateCatalog
-        created: catalog_pb2.Catalog = await Caller(CREATE_S).call(method, request)
-    return created
+async def _create(call: Remote, declared: catalog_pb2.Catalog) -> catalog_pb2.Catalog:
+    return await call.client.create_catalog(
+        declared.catalog_id,
+        display_name=declared.display_name,
+        item_fields=declared.item_fields,
+        user_fields=declared.user_fields,
+        event_types=declared.event_types,
+        vector_index=declared.vector_index if declared.HasField("vector_index") else None,
+    )
 
 
 def _read(file: TextIO) -> catalog_pb2.Catalog:

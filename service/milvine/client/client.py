@@ -103,17 +103,20 @@ class Client:
         catalog_id: str,
         *,
         event_types: Iterable[str | catalog_pb2.EventType],
-        item_fields: Mapping[str, str] | None = None,
-        user_fields: Mapping[str, str] | None = None,
+        item_fields: requests.Fields = (),
+        user_fields: requests.Fields = (),
         vector_index: catalog_pb2.VectorIndex | None = None,
         display_name: str = "",
     ) -> catalog_pb2.Catalog:
-        """Create a catalog; fields are `{"year": "INT64"}`, an event type a name or a message."""
+        """Create a catalog.
+
+        Fields are `{"year": "INT64"}` or messages; an event type is a name or a message.
+        """
         catalog = catalog_pb2.Catalog(
             catalog_id=catalog_id,
             display_name=display_name,
-            item_fields=requests.fields(item_fields or {}),
-            user_fields=requests.fields(user_fields or {}),
+            item_fields=requests.fields(item_fields),
+            user_fields=requests.fields(user_fields),
             event_types=requests.event_types(event_types),
             vector_index=vector_index,
         )

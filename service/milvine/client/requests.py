@@ -29,10 +29,14 @@ from milvine.v1 import (
 M = TypeVar("M", bound=Message)
 Settings: TypeAlias = Mapping[str, object]
 """Fields of a message by name."""
+Fields: TypeAlias = Mapping[str, str] | Iterable[catalog_pb2.Field]
+"""Declared fields: the types by name, or messages, which can say more."""
 
 
-def fields(declared: Mapping[str, str]) -> list[catalog_pb2.Field]:
-    """The declarations of `{"year": "INT64"}`."""
+def fields(declared: Fields) -> list[catalog_pb2.Field]:
+    """The declarations of `{"year": "INT64"}`, or of messages."""
+    if not isinstance(declared, Mapping):
+        return list(declared)
     return [
         catalog_pb2.Field(name=name, type=catalog_pb2.Field.Type.Value(f"TYPE_{kind}"))
         for name, kind in declared.items()
