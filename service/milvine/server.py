@@ -26,6 +26,7 @@ from milvine.releases import Releases
 from milvine.retrieval import ActiveReleases, Retriever
 from milvine.settings import Settings
 from milvine.stores import Stores
+from milvine.vectors import Vectors
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +41,7 @@ class LiveServices(Services):
         self._stores = stores
         self._settings = settings
         self._active: ActiveReleases | None = None
+        self._retriever: tuple[Vectors, Retriever] | None = None
 
     @property
     def records(self) -> Records:
@@ -49,7 +51,11 @@ class LiveServices(Services):
     @property
     def retriever(self) -> Retriever:
         """Retrieval over the stores as they are connected now."""
-        return Retriever(self._stores.records, self._stores.vectors, self._active_releases)
+        vectors = self._stores.vectors
+        if self._retriever is None or self._retriever[0] is not vectors:
+            made = Retriever(self._stores.records, vectors, self._active_releases)
+            self._retriever = (vectors, made)
+        return self._retriever[1]
 
     @property
     def releases(self) -> Releases:

@@ -35,6 +35,8 @@ class VectorSubject:
     """A point of the embedding space, (dimension,) float32."""
 
     vector: np.ndarray
+    field: str = "vector"
+    """What the caller calls it, for errors."""
 
 
 Subject: TypeAlias = UserSubject | HistorySubject | VectorSubject

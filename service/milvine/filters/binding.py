@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TypeAlias, TypeVar
 
@@ -43,8 +43,14 @@ _FUNCTIONS = ("array_contains", "array_contains_any", "array_contains_all")
 class Binding:
     """Binds one filter to the declared fields and the parameters of a request."""
 
-    def __init__(self, params: Mapping[str, ParamValue], declared: Sequence[Field]) -> None:
+    def __init__(
+        self,
+        params: Mapping[str, ParamValue],
+        declared: Sequence[Field],
+        later: Collection[str] = (),
+    ) -> None:
         self.used: set[str] = set()
+        self._later = later
         self._params = params
         self._declared = {field.name: field for field in declared}
 
@@ -167,6 +173,10 @@ class Binding:
         return field
 
     def _unknown(self, name: str) -> str:
+        if name in self._later:
+            return (
+                f"{name!r} was declared after the release was built; publish again to filter by it"
+            )
         # Case is the usual slip, and `get_close_matches` counts it as a full difference.
         by_folded = {known.lower(): known for known in self._declared}
         close = get_close_matches(name.lower(), by_folded, 1)

@@ -106,7 +106,7 @@ def _items(events: pa.Table | None) -> frozenset[str]:
 def _checked(subject: VectorSubject, active: Active) -> NDArray[np.float32]:
     if len(subject.vector) != active.served.dimension:
         raise InvalidArgument.at(
-            "subject.vector.values",
+            subject.field,
             f"must have {active.served.dimension} elements, the dimension of release "
             f"{active.release.id}, has {len(subject.vector)}",
         )

@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from milvine.domain.entity import Side
-from milvine.domain.errors import NotFound
+from milvine.domain.errors import NotFound, Reason
 from milvine.domain.hit import Hit, Recommendation, Source
 from milvine.domain.query import Embeddings, Neighbours, Selection, Subject
 from milvine.records import Records
 from milvine.retrieval.active import Active, ActiveReleases
 from milvine.retrieval.people import Person, find_people
-from milvine.retrieval.plan import Plan, plan
+from milvine.retrieval.plan import Plan, Planner
 from milvine.retrieval.search import Search
 from milvine.vectors import CollectionSpec, Vectors
 
@@ -31,6 +31,7 @@ class Retriever:
         self._records = records
         self._vectors = vectors
         self._releases = releases
+        self._planner = Planner(vectors.dialect)
 
     async def recommend(
         self,
@@ -48,19 +49,19 @@ class Retriever:
             InvalidArgument: The filter, a field to return or a vector breaks its rule.
         """
         active = await self._releases.get(catalog_id)
-        made = plan(selection, active.release.item_fields, self._vectors.dialect)
+        made = await self._planner.plan(active.scope(Side.ITEM), selection)
         people = await asyncio.to_thread(find_people, self._records, active, subjects)
         search = Search(self._vectors, active, made, timeout_s=timeout_s)
         excluded = [_excluded(person, selection) for person in people]
         known = {i: person.vector for i, person in enumerate(people) if person.vector is not None}
-        personal: dict[int, list[Hit]] = {}
-        if known:
-            found = await search.best(np.stack([*known.values()]), [excluded[i] for i in known])
-            personal = dict(zip(known, found, strict=True))
+        unknown = [i for i in range(len(people)) if i not in known]
+        personal, popular = await asyncio.gather(
+            search.best([*known.values()], [excluded[i] for i in known]),
+            search.popular([excluded[i] for i in unknown]),
+        )
+        found = dict(zip([*known, *unknown], [*personal, *popular], strict=True))
         return [
-            _answer(active, made, personal[i], Source.PERSONAL)
-            if i in personal
-            else _answer(active, made, await search.popular(excluded[i]), Source.POPULAR)
+            _answer(active, made, found[i], Source.PERSONAL if i in known else Source.POPULAR)
             for i in range(len(people))
         ]
 
@@ -75,11 +76,11 @@ class Retriever:
             InvalidArgument: The filter or a field to return breaks its rule.
         """
         active = await self._releases.get(catalog_id)
-        made = plan(selection, active.release.fields(side), self._vectors.dialect)
+        made = await self._planner.plan(active.scope(side), selection)
         spec = active.layout(side).neighbours
         rows = await self._vectors.fetch(spec, [entity_id], with_vector=True, timeout_s=timeout_s)
         if not rows or rows[0].vector is None:
-            raise NotFound.of(str(side), entity_id)
+            raise _no_vector(side, entity_id, active)
         search = Search(self._vectors, active, made, timeout_s=timeout_s)
         hits = await search.nearest(side, rows[0].vector, frozenset({entity_id}))
         return Neighbours(tuple(hits), active.release.id)
@@ -113,6 +114,15 @@ def _excluded(person: Person, selection: Selection) -> frozenset[str]:
     if selection.include_seen:
         return selection.exclude_ids
     return selection.exclude_ids | person.seen
+
+
+def _no_vector(side: Side, entity_id: str, active: Active) -> NotFound:
+    return NotFound(
+        f"release {active.release.id!r} has no vector of {side} {entity_id!r}; "
+        "it needs interactions, and a model trained and published since",
+        Reason(f"{side.upper()}_NOT_FOUND"),
+        {f"{side}_id": entity_id, "release_id": active.release.id},
+    )
 
 
 def _answer(active: Active, made: Plan, hits: Sequence[Hit], source: Source) -> Recommendation:

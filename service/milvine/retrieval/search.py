@@ -37,18 +37,19 @@ class Search:
         self._matching: asyncio.Task[list[str]] | None = None
 
     async def best(
-        self, queries: NDArray[np.float32], excluded: Sequence[frozenset[str]]
+        self, vectors: Sequence[NDArray[np.float32]], excluded: Sequence[frozenset[str]]
     ) -> list[list[Hit]]:
         """The best items for each query, without its excluded ones.
 
         Args:
-            queries: (queries, dimension).
+            vectors: The queries, (dimension,) each.
             excluded: For each query, the ids that must not be among its hits.
         """
         # Queries that need about as many candidates share a search.
         groups: defaultdict[int, list[int]] = defaultdict(list)
         for i, ids in enumerate(excluded):
             groups[_limit(self._plan.page_size + len(ids))].append(i)
+        queries = np.array(vectors, np.float32)
         found: list[list[Hit]] = [[] for _ in excluded]
         await asyncio.gather(
             *(
@@ -58,27 +59,29 @@ class Search:
         )
         return await self._with_fields(self._items, found)
 
-    async def popular(self, excluded: frozenset[str]) -> list[Hit]:
-        """The items that most users had, without excluded ones; the score is their number."""
-        order = self._active.served.by_popularity
-        hits: list[Hit] = []
+    async def popular(self, excluded: Sequence[frozenset[str]]) -> list[list[Hit]]:
+        """The items that most users had; the score is their number.
+
+        Args:
+            excluded: For each subject, the ids that must not be among its hits.
+        """
+        served = self._active.served
+        matching: list[Hit] = []
+        found: list[list[Hit]] = [[] for _ in excluded]
         start, width = 0, 4 * self._plan.page_size
-        while start < len(order) and len(hits) < self._plan.page_size:
-            rows = order[start : start + width]
-            ids = self._active.served.items.take(rows)
-            among = await self._vectors.match(
-                self._items,
-                expression=self._plan.expression,
-                among=ids,
-                limit=len(ids),
-                timeout_s=self._timeout_s,
-            )
-            allowed = frozenset(among) - excluded
-            counts = self._active.served.popularity[rows]
-            hits += [Hit(i, float(n)) for i, n in zip(ids, counts, strict=True) if i in allowed]
+        while start < len(served.by_popularity) and self._are_short(found):
+            rows = served.by_popularity[start : start + width]
+            ids = served.items.take(rows)
+            counts = zip(ids, served.popularity[rows].tolist(), strict=True)
+            among = await self._match(self._items, among=ids, limit=len(ids))
+            matches = frozenset(among)
+            matching += [Hit(i, float(count)) for i, count in counts if i in matches]
+            found = [self._cut(matching, ids) for ids in excluded]
             start, width = start + width, min(width * POPULAR_STEP, MAX_LIMIT // 4)
-        (best,) = await self._with_fields(self._items, [hits[: self._plan.page_size]])
-        return best
+        return await self._with_fields(self._items, found)
+
+    def _are_short(self, lists: Sequence[Sequence[Hit]]) -> bool:
+        return any(len(hits) < self._plan.page_size for hits in lists)
 
     async def nearest(
         self, side: Side, query: NDArray[np.float32], excluded: frozenset[str]
@@ -135,13 +138,16 @@ class Search:
         self, query: NDArray[np.float32], excluded: frozenset[str]
     ) -> list[Hit]:
         ids = [i for i in await self._match_once() if i not in excluded]
+        return await asyncio.to_thread(self._score, query, ids)
+
+    def _score(self, query: NDArray[np.float32], ids: Sequence[str]) -> list[Hit]:
         rows = self._active.served.items.rows(ids)
         return _top(ids, self._active.served.item_vectors[rows] @ query, self._plan.page_size)
 
     async def _nearest_exactly(
         self, spec: CollectionSpec, query: NDArray[np.float32], excluded: frozenset[str]
     ) -> list[Hit]:
-        ids = [i for i in await self._match_all(spec) if i not in excluded]
+        ids = [i for i in await self._match(spec) if i not in excluded]
         rows = await self._vectors.fetch(spec, ids, with_vector=True, timeout_s=self._timeout_s)
         scored = [(row.id, row.vector @ query) for row in rows if row.vector is not None]
         found = [i for i, _ in scored]
@@ -150,12 +156,18 @@ class Search:
     async def _match_once(self) -> list[str]:
         """The items that match the filter, looked up once for all subjects of the request."""
         if self._matching is None:
-            self._matching = asyncio.create_task(self._match_all(self._items))
+            self._matching = asyncio.create_task(self._match(self._items))
         return await self._matching
 
-    async def _match_all(self, spec: CollectionSpec) -> list[str]:
+    async def _match(
+        self, spec: CollectionSpec, *, among: Sequence[str] | None = None, limit: int = EVERYTHING
+    ) -> list[str]:
         return await self._vectors.match(
-            spec, expression=self._plan.expression, limit=EVERYTHING, timeout_s=self._timeout_s
+            spec,
+            expression=self._plan.expression,
+            among=among,
+            limit=limit,
+            timeout_s=self._timeout_s,
         )
 
     async def _with_fields(

@@ -203,10 +203,12 @@ async def test_a_selective_filter_on_a_graph_index_loses_nothing(stores, retriev
 
 async def test_bad_requests_name_the_field(world, retriever):
     """A wrong dimension and an unknown field to return are told by their place."""
-    short = VectorSubject(np.ones(3, np.float32))
+    short = VectorSubject(np.ones(3, np.float32), "subjects[1].vector.values")
 
     with pytest.raises(InvalidArgument) as wrong_dimension:
-        await retriever.recommend(world.catalog.id, [short], Selection(), timeout_s=TIMEOUT_S)
+        await retriever.recommend(
+            world.catalog.id, [UserSubject("user 1"), short], Selection(), timeout_s=TIMEOUT_S
+        )
     with pytest.raises(InvalidArgument) as unknown_field:
         await retriever.recommend(
             world.catalog.id,
@@ -215,7 +217,7 @@ async def test_bad_requests_name_the_field(world, retriever):
             timeout_s=TIMEOUT_S,
         )
 
-    assert wrong_dimension.value.violations[0].field == "subject.vector.values"
+    assert wrong_dimension.value.violations[0].field == "subjects[1].vector.values"
     assert unknown_field.value.violations[0].field == "return_fields[1]"
 
 

@@ -48,7 +48,8 @@ def subject(message: pb.Subject, catalog: Catalog | None, path: str) -> Subject:
                 history(message.history.events, catalog, f"{path}.history.events")
             )
         case "vector":
-            return VectorSubject(_vector(message.vector.values, f"{path}.vector.values"))
+            field = f"{path}.vector.values"
+            return VectorSubject(_vector(message.vector.values, field), field)
         case _:
             raise InvalidArgument.at(path, "must be a user_id, a history or a vector")
 
