@@ -33,11 +33,12 @@ class DelimitedReader:
 
     def chunks(self, wanted: Collection[str]) -> Iterator[Chunk]:
         """Yield the wanted columns as texts; an empty cell is null."""
+        wanted = [name for name in self.column_names if name in wanted]
         numbering = _Numbering(1 if self._source.column_names else 2)
         with readable(self._source.path), open_stream(self._source) as stream:
             text = Utf8Stream(stream.bytes)
             convert = pa_csv.ConvertOptions(
-                include_columns=list(wanted),
+                include_columns=wanted,
                 column_types=dict.fromkeys(wanted, pa.string()),
                 null_values=[""],
                 strings_can_be_null=True,

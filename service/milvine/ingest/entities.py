@@ -18,7 +18,7 @@ from milvine.ingest.files import Chunk
 from milvine.ingest.opening import open_reader
 from milvine.ingest.picking import pick, refusal
 from milvine.ingest.report import ImportReport, Progress, Tally, tally
-from milvine.ingest.source import Plan, Source, Target, TimeFormat, plan
+from milvine.ingest.source import Plan, Source, Target, TimeFormat, needed, plan
 from milvine.ingest.times import NO_TIME, to_time
 from milvine.ingest.utf8 import find_marks
 from milvine.ingest.values import Refused, cast_value
@@ -74,13 +74,13 @@ def import_entities(
         NotFound: there is no such catalog.
         Unavailable: the database does not answer; batches before it are written.
     """
-    reader = open_reader(source)
     fields = side.fields(catalog)
     targets = [
         Target("id", (f"{side}_id",), is_required=True),
         *(Target(f.name) for f in fields),
     ]
-    wanted = plan(source, targets, reader.column_names)
+    reader = open_reader(source, needed(source, targets))
+    chosen = plan(source, targets, reader.column_names)
     total = source.path.stat().st_size
 
     def write(batch: _Batch) -> None:
@@ -88,13 +88,13 @@ def import_entities(
             records.entities.upsert(catalog.id, side, batch.entities)
 
     with tally(rejects_path) as counts:
-        chunks = _sliced(reader.chunks(set(wanted.columns.values())))
-        parsed = ((chunk, _parse(chunk, source, wanted, fields, counts)) for chunk in chunks)
+        chunks = _sliced(reader.chunks(chosen.wanted))
+        parsed = ((chunk, _parse(chunk, source, chosen, fields, counts)) for chunk in chunks)
         for batch, _ in write_behind(write, _last_of_each(parsed)):
             counts.written += batch.new
             counts.duplicates += batch.repeated
             on_progress(counts.progress(batch.bytes_done, total))
-        return counts.report(wanted.ignored)
+        return counts.report(chosen.ignored(reader.column_names))
 
 
 def _sliced(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
@@ -123,11 +123,11 @@ def _last_of_each(parsed: Iterator[tuple[Chunk, list[Entity]]]) -> Iterator[_Bat
 
 
 def _parse(
-    chunk: Chunk, source: Source, wanted: Plan, fields: tuple[Field, ...], counts: Tally
+    chunk: Chunk, source: Source, chosen: Plan, fields: tuple[Field, ...], counts: Tally
 ) -> list[Entity]:
     """The entities of the good rows; the others are counted."""
     names = ["id", *(f.name for f in fields)]
-    arrays = {name: pick(chunk, name, source, wanted) for name in names}
+    arrays = {name: pick(chunk, name, source, chosen) for name in names}
     casted = [
         _ids(arrays["id"]),
         *(_cast(arrays[f.name], f.type, source) for f in fields),

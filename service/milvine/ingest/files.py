@@ -45,11 +45,11 @@ class Reader(Protocol):
 
     @property
     def column_names(self) -> Sequence[str]:
-        """The columns that the file has, as far as its beginning tells."""
+        """The columns that the file has; of JSONL those that were seen so far."""
         ...
 
     def chunks(self, wanted: Collection[str]) -> Iterator[Chunk]:
-        """Yield the wanted columns of all rows; can be called once."""
+        """Yield those of the wanted columns that there are, of all rows; can be called once."""
         ...
 
 

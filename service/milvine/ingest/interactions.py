@@ -17,7 +17,7 @@ from milvine.ingest.files import Chunk
 from milvine.ingest.opening import open_reader
 from milvine.ingest.picking import Fault, cell_faults, pick, refusal, refusals
 from milvine.ingest.report import ImportReport, Progress, Refusal, Tally, tally
-from milvine.ingest.source import Plan, Source, Target, TimeFormat, plan
+from milvine.ingest.source import Plan, Source, Target, TimeFormat, needed, plan
 from milvine.ingest.times import NO_TIME, to_time
 from milvine.ingest.writing import write_behind
 from milvine.records import Records
@@ -62,8 +62,9 @@ def import_interactions(
         Unavailable: the database does not answer; batches before it are written.
     """
     _check_constants(source, catalog)
-    reader = open_reader(source)
-    wanted = plan(source, _targets(catalog), reader.column_names)
+    targets = _targets(catalog)
+    reader = open_reader(source, needed(source, targets))
+    chosen = plan(source, targets, reader.column_names)
     total = source.path.stat().st_size
 
     def write(batch: _Batch) -> Appended:
@@ -72,13 +73,13 @@ def import_interactions(
         return records.interactions.append(catalog.id, batch.table)
 
     with tally(rejects_path) as counts:
-        chunks = reader.chunks(set(wanted.columns.values()))
-        batches = (_batch(chunk, source, wanted, catalog, counts) for chunk in chunks)
+        chunks = reader.chunks(chosen.wanted)
+        batches = (_batch(chunk, source, chosen, catalog, counts) for chunk in chunks)
         for batch, appended in write_behind(write, _gathered(batches)):
             counts.written += appended.written
             counts.duplicates += appended.duplicates
             on_progress(counts.progress(batch.bytes_done, total))
-        return counts.report(wanted.ignored)
+        return counts.report(chosen.ignored(reader.column_names))
 
 
 def _targets(catalog: Catalog) -> list[Target]:
@@ -95,9 +96,9 @@ def _check_constants(source: Source, catalog: Catalog) -> None:
         )
 
 
-def _batch(chunk: Chunk, source: Source, wanted: Plan, catalog: Catalog, counts: Tally) -> _Batch:
+def _batch(chunk: Chunk, source: Source, chosen: Plan, catalog: Catalog, counts: Tally) -> _Batch:
     """The good rows of the chunk; the others are counted."""
-    arrays = {name: pick(chunk, name, source, wanted) for name in INTERACTIONS.names}
+    arrays = {name: pick(chunk, name, source, chosen) for name in INTERACTIONS.names}
     table, faults = _cast(chunk, arrays, source.time_format)
     refused = [*chunk.refusals, *refusals(chunk, faults, arrays)]
     places = np.arange(table.num_rows)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from operator import itemgetter
+from typing import TypeAlias
 
 import numpy as np
 import orjson
@@ -15,6 +16,8 @@ from milvine.ingest.files import Chunk, first_bytes, open_stream, readable
 from milvine.ingest.report import Refusal, shorten
 from milvine.ingest.source import Source
 
+_Parsed: TypeAlias = dict[str, object] | str | None
+"""An object, what is wrong with a line, or None for a blank one."""
 _BOM = b"\xef\xbb\xbf"
 _NO_OBJECT = "must be a JSON object"
 _BLOCK_BYTES = 1 << 20
@@ -22,24 +25,42 @@ _BLOCK_BYTES = 1 << 20
 
 
 class JsonlReader:
-    """A JSONL file. Columns are the members of its objects; a missing one is None."""
+    """A JSONL file. Columns are the members of its objects; a missing one is None.
 
-    def __init__(self, source: Source) -> None:
+    Any line can bring a new member. So the file is read on, to its end if need be, until the needed
+    ones were seen, and the names of all are complete once the chunks are.
+    """
+
+    def __init__(self, source: Source, needed: Sequence[Collection[str]]) -> None:
         if first_bytes(source).removeprefix(_BOM).lstrip().startswith(b"["):
             raise InvalidArgument.at(
                 "path", "is a JSON array; write one object a line (`jq -c '.[]'` does)"
             )
         self._source = source
+        self._names: dict[str, None] = {}
         with readable(source.path), open_stream(source) as stream:
-            self.column_names = _member_names(next(_line_blocks(stream.bytes), []))
+            for lines in _line_blocks(stream.bytes):
+                self._note(_objects(_parse_all(lines)))
+                if all(any(name in self._names for name in group) for group in needed):
+                    break
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The members of the objects that were read, in the order in which they appeared."""
+        return tuple(self._names)
 
     def chunks(self, wanted: Collection[str]) -> Iterator[Chunk]:
         """Yield the wanted members as Python's values."""
         first_row = 1
         with readable(self._source.path), open_stream(self._source) as stream:
             for lines in _line_blocks(stream.bytes):
-                yield _chunk(lines, wanted, first_row, stream.tell())
+                parsed = _parse_all(lines)
+                self._note(_objects(parsed))
+                yield _chunk(lines, parsed, wanted, first_row, stream.tell())
                 first_row += len(lines)
+
+    def _note(self, objects: list[dict[str, object]]) -> None:
+        self._names.update(dict.fromkeys(chain.from_iterable(objects)))
 
 
 def _line_blocks(stream: pa.NativeFile) -> Iterator[list[bytes]]:
@@ -53,13 +74,17 @@ def _line_blocks(stream: pa.NativeFile) -> Iterator[list[bytes]]:
         yield [rest]
 
 
-def _member_names(lines: list[bytes]) -> tuple[str, ...]:
-    objects = [parsed for line in lines if isinstance(parsed := _parse(line), dict)]
-    return tuple(dict.fromkeys(chain.from_iterable(objects)))
+def _objects(parsed: list[_Parsed]) -> list[dict[str, object]]:
+    return [result for result in parsed if isinstance(result, dict)]
 
 
-def _chunk(lines: list[bytes], wanted: Collection[str], first_row: int, bytes_done: int) -> Chunk:
-    parsed = _parse_all(lines)
+def _chunk(
+    lines: list[bytes],
+    parsed: list[_Parsed],
+    wanted: Collection[str],
+    first_row: int,
+    bytes_done: int,
+) -> Chunk:
     numbers = np.arange(first_row, first_row + len(lines))
     is_object = np.array([type(result) is dict for result in parsed], np.bool_)
     refusals = [
@@ -67,7 +92,7 @@ def _chunk(lines: list[bytes], wanted: Collection[str], first_row: int, bytes_do
         for i in np.flatnonzero(~is_object).tolist()
         if isinstance(result := parsed[i], str)
     ]
-    objects = [result for result in parsed if isinstance(result, dict)]
+    objects = _objects(parsed)
     columns = {name: _members(objects, name) for name in wanted}
     blank = len(lines) - len(objects) - len(refusals)
     return Chunk(columns, numbers[is_object], bytes_done, refusals, blank)
@@ -80,7 +105,7 @@ def _members(objects: list[dict[str, object]], name: str) -> list[object]:
         return [o.get(name) for o in objects]
 
 
-def _parse_all(lines: list[bytes]) -> list[dict[str, object] | str | None]:
+def _parse_all(lines: list[bytes]) -> list[_Parsed]:
     """What `_parse` gives for each line; a block of good lines at once."""
     try:
         values = [orjson.loads(line) for line in lines]
@@ -89,7 +114,7 @@ def _parse_all(lines: list[bytes]) -> list[dict[str, object] | str | None]:
     return [value if isinstance(value, dict) else _NO_OBJECT for value in values]
 
 
-def _parse(line: bytes) -> dict[str, object] | str | None:
+def _parse(line: bytes) -> _Parsed:
     """The object; a text that says what is wrong with the line; None for a blank one."""
     try:
         value = orjson.loads(line)

@@ -29,10 +29,11 @@ class ParquetReader:
 
     def chunks(self, wanted: Collection[str]) -> Iterator[Chunk]:
         """Yield the wanted columns as Arrow's arrays."""
+        wanted = [name for name in self.column_names if name in wanted]
         done = 0
         size = self._path.stat().st_size
         with readable(self._path), pq.ParquetFile(self._path) as file:
-            for batch in file.iter_batches(_BATCH_ROWS, columns=list(wanted)):
+            for batch in file.iter_batches(_BATCH_ROWS, columns=wanted):
                 rows = np.arange(done + 1, done + batch.num_rows + 1)
                 done += batch.num_rows
                 columns = dict(zip(batch.schema.names, batch.columns, strict=True))

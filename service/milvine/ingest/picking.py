@@ -29,9 +29,8 @@ def pick(chunk: Chunk, name: str, source: Source, plan: Plan) -> pa.Array:
     """The column of ours: from the file, the same text in each row, or nothing but nulls."""
     if name in source.constants:
         return pa.repeat(pa.scalar(source.constants[name], pa.string()), len(chunk.rows))
-    if name in plan.columns:
-        return to_arrow(chunk.columns[plan.columns[name]])
-    return pa.nulls(len(chunk.rows))
+    column = chunk.columns.get(plan.columns[name])
+    return pa.nulls(len(chunk.rows)) if column is None else to_arrow(column)
 
 
 def cell_faults(chunk: Chunk, array: pa.Array, found: Fault) -> Iterator[Fault]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -99,19 +99,38 @@ class Target:
     """Names to look for in the file beside ours."""
     is_required: bool = False
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names under which a file may have it."""
+        return (self.name, *self.aliases)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Which column of the file fills which of ours."""
 
     columns: Mapping[str, str]
-    """Our column -> the file's."""
-    ignored: tuple[str, ...]
-    """The file's columns that fill none."""
+    """Our column -> the file's, also where no row was seen that has it."""
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The file's columns to read."""
+        return frozenset(self.columns.values())
+
+    def ignored(self, found: Collection[str]) -> tuple[str, ...]:
+        """Those of the found columns that fill none."""
+        return tuple(name for name in found if name not in self.wanted)
+
+
+def needed(source: Source, targets: Sequence[Target]) -> list[Collection[str]]:
+    """What the file must have: of each collection of names at least one."""
+    given = source.mapping.keys() | source.constants.keys()
+    mapped = [{name} for name in source.mapping.values()]
+    return [*mapped, *(t.names for t in targets if t.is_required and t.name not in given)]
 
 
 def plan(source: Source, targets: Sequence[Target], found: Sequence[str]) -> Plan:
-    """Which of the `found` columns fill the targets.
+    """Which of the file's columns fill the targets; `found` are those that it has for certain.
 
     Raises:
         InvalidArgument: a mapping or a constant names something that is not there, or a required
@@ -122,7 +141,11 @@ def plan(source: Source, targets: Sequence[Target], found: Sequence[str]) -> Pla
         *_check_mapped(source.mapping, found),
         *_check_required(source, targets, found),
     ]
-    columns = {t.name: name for t in targets if (name := _column_of(t, source, found)) is not None}
+    columns = {
+        target.name: _column_of(target, source, found)
+        for target in targets
+        if target.name not in source.constants
+    }
     twice = [name for name, count in Counter(found).items() if count > 1]
     violations += [
         Violation("path", f"has more than one column {name!r}; rename all but one")
@@ -131,16 +154,13 @@ def plan(source: Source, targets: Sequence[Target], found: Sequence[str]) -> Pla
     ]
     if violations:
         raise InvalidArgument(violations)
-    used = set(columns.values())
-    return Plan(columns, tuple(name for name in found if name not in used))
+    return Plan(columns)
 
 
-def _column_of(target: Target, source: Source, found: Sequence[str]) -> str | None:
-    if target.name in source.constants:
-        return None
+def _column_of(target: Target, source: Source, found: Sequence[str]) -> str:
     if target.name in source.mapping:
         return source.mapping[target.name]
-    return next((name for name in (target.name, *target.aliases) if name in found), None)
+    return next((name for name in target.names if name in found), target.name)
 
 
 def _check_targets(source: Source, targets: Sequence[Target]) -> Iterator[Violation]:
@@ -170,7 +190,8 @@ def _check_required(
     source: Source, targets: Sequence[Target], found: Sequence[str]
 ) -> Iterator[Violation]:
     for target in targets:
-        is_filled = target.name in source.constants or _column_of(target, source, found)
+        is_given = target.name in source.constants or target.name in source.mapping
+        is_filled = is_given or any(name in found for name in target.names)
         if target.is_required and not is_filled:
             yield Violation(
                 f"mapping.{target.name}",

@@ -158,3 +158,15 @@ def test_users_have_their_own_id_column_and_fields(records, tmp_path):
     assert report.ignored_columns == ("title",)
     assert records.entities.count(SHOP.id, Side.USER) == 1
     assert stored(records) == {}
+
+
+def test_a_field_that_comes_late_in_json_is_kept(records, tmp_path):
+    """A field that stands in the last line of a large file only fills its item."""
+    lines = [json.dumps({"item_id": f"i{n}", "title": "x" * 40}) for n in range(20_000)]
+    path = tmp_path / "items.jsonl"
+    path.write_text("\n".join([*lines, json.dumps({"item_id": "last", "year": 1979, "id": "?"})]))
+    report = run(records, path)
+    assert counts(report) == (20_001, 20_001, 0, 0)
+    assert report.ignored_columns == ("id",)
+    (last,) = records.entities.get(SHOP.id, Side.ITEM, ["last"])
+    assert last.fields == {"year": 1979}

@@ -364,3 +364,32 @@ def test_an_unknown_catalog_is_not_found(records, tmp_path):
     unknown = Catalog("unknown", SHOP.event_types)
     with pytest.raises(NotFound):
         run(records, Source(path), unknown)
+
+
+def late_members(path: Path, *, first: dict, then: dict) -> Path:
+    """A JSONL file whose last line has members that the lines of its first block have not."""
+    rows = [first | {"user_id": f"u{i}", "item_id": "i"} for i in range(40_000)]
+    lines = [json.dumps(row) for row in [*rows, {"user_id": "late", "item_id": "i"} | then]]
+    return write(path, "\n".join(lines))
+
+
+def test_members_that_come_late_are_read(records, tmp_path):
+    """A member that stands in the last line of a large file only is kept, or reported."""
+    then = {"event_time": 5, "event_id": "e1", "note": "x"}
+    path = late_members(tmp_path / "e.jsonl", first={"seen_by": "tv"}, then=then)
+    report = run(records, Source(path, constants={"event_type": "view"}))
+    assert counts(report) == (40_001, 40_001, 0, 0)
+    assert report.ignored_columns == ("seen_by", "note")
+    (late,) = [row for row in stored(records) if row["user_id"] == "late"]
+    assert (late["event_time"], late["event_id"]) == (5_000_000, "e1")
+
+
+def test_a_mapped_member_may_come_late(records, tmp_path):
+    """A mapping is refused only where no line of the file has its member."""
+    path = late_members(tmp_path / "e.jsonl", first={}, then={"at": 5})
+    constants = {"event_type": "view"}
+    report = run(records, Source(path, mapping={"event_time": "at"}, constants=constants))
+    assert counts(report) == (40_001, 40_001, 0, 0)
+    assert report.ignored_columns == ()
+    with pytest.raises(InvalidArgument, match="no column 'when'"):
+        run(records, Source(path, mapping={"event_time": "when"}, constants=constants))
