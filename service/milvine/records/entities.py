@@ -50,7 +50,7 @@ class Entities:
                 number, revision = next_revision(connection, catalog_id)
                 now = now_micros()
                 values = [(number, str(side), i, f, revision, now, now) for i, f in rows.items()]
-                _upsert(connection, sorted(values, key=lambda row: row[2].encode()))
+                _insert(connection, sorted(values, key=lambda row: row[2].encode()), _REPLACE)
 
     def get(self, catalog_id: str, side: Side, ids: Sequence[str]) -> builtins.list[Entity]:
         """The entities of those ids that exist, in the order asked."""
@@ -75,26 +75,37 @@ class Entities:
     def delete(self, catalog_id: str, side: Side, ids: Sequence[str]) -> int:
         """Delete the entities of those ids as one revision; how many there were.
 
+        Ids that there are none of are marked as deleted too: interactions may name them.
+
         Raises:
             NotFound: there is no such catalog.
         """
         with self._database.write() as connection:
             number, revision = next_revision(connection, catalog_id)
             return sum(
-                _bury(connection, (number, str(side), revision), ids[start : start + _CHUNK])
+                bury(connection, (number, str(side), revision), ids[start : start + _CHUNK])
                 for start in range(0, len(ids), _CHUNK)
             )
 
     def changes(
-        self, catalog_id: str, side: Side, *, since: int, limit: int, after_id: str = ""
+        self,
+        catalog_id: str,
+        side: Side,
+        *,
+        since: int,
+        limit: int,
+        after_id: str = "",
+        until: int | None = None,
     ) -> builtins.list[Change]:
         """At most `limit` changes after a place, by revision, then by id.
 
         The place is the end of revision `since`, or the id `after_id` in it. Give the last change's
         revision and id to go on: no change is missed, also of those that come meanwhile, for
-        revisions are committed in order.
+        revisions are committed in order. Changes of revisions after `until` are left out.
         """
         query = _all(catalog_id, side).order_by(ENTITIES.c.revision, ENTITIES.c.id).limit(limit)
+        if until is not None:
+            query = query.where(ENTITIES.c.revision <= until)
         query = query.where(
             tuple_(ENTITIES.c.revision, ENTITIES.c.id) > (since, after_id)
             if after_id
@@ -138,33 +149,36 @@ def _live(catalog_id: str, side: Side) -> Select[Any]:
     return _all(catalog_id, side).where(ENTITIES.c.fields.is_not(None))
 
 
-_ON_CONFLICT = """
-ON CONFLICT (catalog_number, side, id) DO UPDATE SET
+_REPLACE = """
+DO UPDATE SET
   fields = excluded.fields, revision = excluded.revision, update_time = excluded.update_time,
   create_time = CASE WHEN entities.fields IS NULL
     THEN excluded.create_time ELSE entities.create_time END
 """
+_KEEP = "DO NOTHING"
 _COLUMNS = "catalog_number, side, id, fields, revision, create_time, update_time"
-_UPSERT_SQLITE = f"INSERT INTO entities ({_COLUMNS}) VALUES (?,?,?,?,?,?,?) {_ON_CONFLICT}"  # noqa: S608 - constants
-_UPSERT_POSTGRES = f"""
+_INSERT_SQLITE = f"INSERT INTO entities ({_COLUMNS}) VALUES (?,?,?,?,?,?,?)"  # noqa: S608 - constants
+_INSERT_POSTGRES = f"""
 INSERT INTO entities ({_COLUMNS})
 SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[],
                      %s::bigint[], %s::bigint[], %s::bigint[])
-{_ON_CONFLICT}
 """  # noqa: S608 - constants
 
 
-def _upsert(connection: Connection, rows: list[tuple[Any, ...]]) -> None:
+def _insert(connection: Connection, rows: list[tuple[Any, ...]], on_conflict: str) -> None:
+    on_conflict = f" ON CONFLICT (catalog_number, side, id) {on_conflict}"
     if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql(_UPSERT_SQLITE, rows)
+        connection.exec_driver_sql(_INSERT_SQLITE + on_conflict, rows)
     else:
         columns = tuple(list(column) for column in zip(*rows, strict=True))
-        connection.exec_driver_sql(_UPSERT_POSTGRES, columns)
+        connection.exec_driver_sql(_INSERT_POSTGRES + on_conflict, columns)
 
 
-def _bury(connection: Connection, place: tuple[int, str, int], ids: Sequence[str]) -> int:
+def bury(connection: Connection, place: tuple[int, str, int], ids: Sequence[str]) -> int:
+    """Leave a tombstone of each id at a catalog number, side and revision; how many lived."""
     number, side, revision = place
-    bury = (
+    now = now_micros()
+    living = (
         ENTITIES.update()
         .where(
             ENTITIES.c.catalog_number == number,
@@ -172,9 +186,13 @@ def _bury(connection: Connection, place: tuple[int, str, int], ids: Sequence[str
             ENTITIES.c.id.in_(ids),
             ENTITIES.c.fields.is_not(None),
         )
-        .values(fields=None, revision=revision, update_time=now_micros())
+        .values(fields=None, revision=revision, update_time=now)
     )
-    return connection.execute(bury).rowcount
+    count = connection.execute(living).rowcount
+    unknown = [(number, side, i, None, revision, now, now) for i in set(ids)]
+    if unknown:
+        _insert(connection, sorted(unknown, key=lambda row: row[2].encode()), _KEEP)
+    return count
 
 
 def _entity(row: Row[Any]) -> Entity:

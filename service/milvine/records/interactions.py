@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-from sqlalchemy import Select, delete, func, select, tuple_
+from sqlalchemy import Select, func, select, tuple_
 
 from milvine.domain.interaction import Appended
 from milvine.records import bulk
@@ -108,19 +108,6 @@ class Interactions:
             query = query.where(tuple_(*key) < tuple(before))
         with self._database.read() as connection:
             return bulk.fetch(connection, query.order_by(*(c.desc() for c in key)).limit(limit))
-
-    def erase(self, catalog_id: str, user_id: str) -> int:
-        """Delete all interactions of a user; how many there were.
-
-        Raises:
-            NotFound: there is no such catalog.
-        """
-        with self._database.write() as connection:
-            query = delete(INTERACTIONS).where(
-                INTERACTIONS.c.catalog_number == number_of(connection, catalog_id),
-                INTERACTIONS.c.user_id == user_id,
-            )
-            return connection.execute(query).rowcount
 
     def count(self, catalog_id: str) -> int:
         """How many interactions a catalog has; a missing one has none."""

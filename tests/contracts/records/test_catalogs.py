@@ -44,7 +44,7 @@ def test_a_missing_catalog_is_not_found(empty):
         lambda: empty.entities.delete("nowhere", Side.ITEM, ["a"]),
         lambda: empty.interactions.append("nowhere", events(("u", "i", 1))),
         lambda: empty.interactions.scan("nowhere"),
-        lambda: empty.interactions.erase("nowhere", "u"),
+        lambda: empty.erasures.erase("o", "nowhere", "u"),
         lambda: empty.models.create(replace(model("m"), catalog_id="nowhere")),
         lambda: empty.releases.create(replace(release("r"), catalog_id="nowhere")),
         lambda: empty.operations.create(

@@ -117,13 +117,34 @@ def test_lists_page_by_the_bytes_of_ids(records):
 def test_delete_leaves_a_tombstone(records):
     """A deleted entity is gone for readers, and a change for followers."""
     put(records, "a", "b")
-    assert records.entities.delete("shop", Side.ITEM, ["a", "x"]) == 1
+    assert records.entities.delete("shop", Side.ITEM, ["a"]) == 1
     assert records.entities.delete("shop", Side.ITEM, ["a"]) == 0
     assert records.entities.get("shop", Side.ITEM, ["a"]) == []
     assert [e.id for e in records.entities.list("shop", Side.ITEM, limit=9)] == ["b"]
     assert records.entities.count("shop", Side.ITEM) == 1
     (change,) = records.entities.changes("shop", Side.ITEM, since=1, limit=9)
     assert (change.id, change.revision, change.entity) == ("a", 2, None)
+
+
+def test_what_only_interactions_know_is_deleted_too(records):
+    """An id without an entity gets a tombstone and counts for none; later deletions keep it."""
+    put(records, "a")
+    assert records.entities.delete("shop", Side.ITEM, ["x", "a", "x"]) == 1
+    assert records.entities.delete("shop", Side.ITEM, ["x"]) == 0
+    found = records.entities.changes("shop", Side.ITEM, since=0, limit=9)
+    assert [(c.id, c.revision, c.entity) for c in found] == [("a", 2, None), ("x", 2, None)]
+    assert records.entities.list("shop", Side.ITEM, limit=9) == []
+    put(records, "x", year=1)
+    assert records.entities.get("shop", Side.ITEM, ["x"])[0].fields == {"year": 1}
+
+
+def test_changes_end_at_a_revision(records):
+    """Changes after `until` are left out, also one that was before it and came again."""
+    put(records, "a")
+    put(records, "b", "c")
+    put(records, "b", "d")
+    found = records.entities.changes("shop", Side.ITEM, since=0, until=2, limit=9)
+    assert [(c.id, c.revision) for c in found] == [("a", 1), ("c", 2)]
 
 
 def test_a_deleted_entity_can_come_back(records):

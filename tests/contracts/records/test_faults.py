@@ -111,7 +111,7 @@ def test_a_thread_that_writes_too_long_keeps_others_waiting_so_long_only(tmp_pat
     writer.start()
     assert inside.wait(30)
     with pytest.raises(Unavailable, match="busy"):
-        records.interactions.erase("shop", "u")
+        records.entities.delete("shop", Side.USER, ["u"])
     done.set()
     writer.join()
     records.close()

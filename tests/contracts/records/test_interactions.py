@@ -166,16 +166,6 @@ def test_pages_are_latest_first_and_lose_nothing(records):
     assert [r["item_id"] for r in found] == [f"i{n}" for n in reversed(range(10))]
 
 
-def test_erase_takes_one_user(records):
-    """All of a user's interactions go, and no one else's; they may come again."""
-    batch = events(("u", "i", 1), ("u", "j", 2), ("v", "i", 1))
-    records.interactions.append("shop", batch)
-    assert records.interactions.erase("shop", "u") == 2
-    assert records.interactions.erase("shop", "u") == 0
-    assert records.interactions.scan("shop")["user_id"].to_pylist() == ["v"]
-    assert records.interactions.append("shop", batch) == Appended(2, 1)
-
-
 @pytest.mark.parametrize("count", [300, COPY_FROM + 300])
 @pytest.mark.parametrize("named", [False, True])
 def test_writers_of_one_batch_write_it_once(records, count, named):
@@ -240,8 +230,8 @@ rows = st.builds(
 @given(batches=st.lists(st.lists(rows, max_size=12), max_size=4))
 def test_appends_agree_with_a_dictionary(shared, batches):
     """Whatever comes in whatever batches, the first event of each identity is what is kept."""
-    for user in ("a", "b", "'"):
-        shared.interactions.erase("shop", user)
+    shared.catalogs.delete("shop", force=True)
+    shared.catalogs.create(SHOP)
     kept = {}
     for batch in batches:
         before = len(kept)
