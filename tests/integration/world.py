@@ -55,9 +55,9 @@ class World:
         }
 
 
-async def make_world(stores, *, index: VectorIndex | None = None) -> World:
-    """Fill a new catalog and train a model on it."""
-    return await asyncio.to_thread(_make, stores, index or VectorIndex())
+async def make_world(stores, *, index: VectorIndex | None = None, has_items: bool = True) -> World:
+    """Fill a new catalog and train a model on it; only interactions know the items if not so."""
+    return await asyncio.to_thread(_make, stores, index or VectorIndex(), has_items=has_items)
 
 
 async def publish(stores, world: World, release_id: str, **options):
@@ -68,7 +68,7 @@ async def publish(stores, world: World, release_id: str, **options):
     )
 
 
-def _make(stores, index: VectorIndex) -> World:
+def _make(stores, index: VectorIndex, *, has_items: bool) -> World:
     number = next(_numbers)
     catalog = stores.records.catalogs.create(
         Catalog(
@@ -81,7 +81,8 @@ def _make(stores, index: VectorIndex) -> World:
     )
     rng = np.random.default_rng(number)
     items = {entity.id: entity for entity in map(_item, range(ITEMS))}
-    stores.records.entities.upsert(catalog.id, Side.ITEM, list(items.values()))
+    if has_items:
+        stores.records.entities.upsert(catalog.id, Side.ITEM, list(items.values()))
     users = [Entity(f"user {n}", {"age": 20 + n}) for n in range(USERS)]
     stores.records.entities.upsert(catalog.id, Side.USER, users)
     seen = {user.id: _taste(rng, n) for n, user in enumerate(users)}

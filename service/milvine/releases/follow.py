@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,7 +24,6 @@ from milvine.domain.errors import MilvineError
 from milvine.domain.release import Release, ReleaseState
 from milvine.models.serving import ServingModel, load_serving_model
 from milvine.records import Change, Records
-from milvine.releases.collections import collections
 from milvine.releases.rows import project
 from milvine.vectors import Vectors
 from milvine.vectors.layout import Layout, layout
@@ -37,10 +36,15 @@ LEASE_S = 10.0
 CHECK_S = 5.0
 """How often it looks whether what serves is loaded."""
 WRITE_S = 60.0
+FIRST_REST_S = 0.5
+LONGEST_REST_S = 60.0
 
 
 class Follower:
-    """Keeps every live release up with the records; one per deployment at a time, by a lease."""
+    """Keeps every READY release up with the records; one per deployment at a time, by a lease.
+
+    A release that can't be followed rests for a while, and keeps none of the others waiting.
+    """
 
     def __init__(
         self, records: Records, vectors: Vectors, artifacts: Artifacts, *, worker_id: str
@@ -50,6 +54,7 @@ class Follower:
         self._worker_id = worker_id
         self._artifacts = artifacts
         self._next_check = 0.0
+        self._rests = _Rests()
         self._load = lru_cache(maxsize=4)(self._load_model)
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -58,34 +63,59 @@ class Follower:
             try:
                 await self._look()
             except MilvineError as fault:
-                log.warning("cannot follow changes", reason=str(fault.reason))
+                log.warning("cannot follow changes", reason=str(fault.reason), error=str(fault))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), PAUSE_S)
         with contextlib.suppress(MilvineError):
             await asyncio.to_thread(self._records.leases.drop, "follow", self._worker_id)
 
     async def _look(self) -> None:
-        is_ours = await asyncio.to_thread(
-            self._records.leases.hold, "follow", self._worker_id, seconds=LEASE_S
-        )
-        if not is_ours:
+        if not await self._hold():
             return
         live = await asyncio.to_thread(self._records.releases.live)
         ready = [release for release in live if release.state is ReleaseState.READY]
-        await self._keep_loaded(ready)
+        self._rests.forget_all_but({release.id for release in ready})
+        is_check_due = time.monotonic() >= self._next_check
         for release in ready:
+            if not self._rests.is_resting(release.id):
+                await self._follow(release, check=is_check_due)
+        if is_check_due:
+            self._next_check = time.monotonic() + CHECK_S
+
+    async def _hold(self) -> bool:
+        """Take or prolong the lease; whether it is ours."""
+        return await asyncio.to_thread(
+            self._records.leases.hold, "follow", self._worker_id, seconds=LEASE_S
+        )
+
+    async def _follow(self, release: Release, *, check: bool) -> None:
+        """Bring a release up with the records, or let it rest."""
+        try:
+            if check:
+                await self._keep_loaded(release)
             if await self._is_behind(release):
                 served = await asyncio.to_thread(self._load, release.model_id)
-                await carry_changes(self._records, self._vectors, release, served)
+                await carry_changes(
+                    self._records, self._vectors, release, served, on_page=self._hold
+                )
+        except MilvineError as fault:
+            rest_s = self._rests.begin(release.id)
+            log.warning(
+                "cannot follow changes",
+                release=release.id,
+                reason=str(fault.reason),
+                error=str(fault),
+                again_in_s=rest_s,
+            )
+        else:
+            self._rests.end(release.id)
 
-    async def _keep_loaded(self, releases: Sequence[Release]) -> None:
+    async def _keep_loaded(self, release: Release) -> None:
         """Load what a restart or an operator took out of the vector store's memory."""
-        if time.monotonic() < self._next_check:
-            return
-        for name in (name for release in releases for name in collections(release)):
+        for name in release.collections():
             if not await self._vectors.is_loaded(name, timeout_s=WRITE_S):
                 await self._vectors.load(name, timeout_s=WRITE_S)
-        self._next_check = time.monotonic() + CHECK_S
+                await self._hold()
 
     def _load_model(self, model_id: str) -> ServingModel:
         return load_serving_model(self._artifacts, self._records.models.get(model_id))
@@ -95,10 +125,46 @@ class Follower:
         return revision > await asyncio.to_thread(self._records.releases.synced, release.id)
 
 
+class _Rests:
+    """The releases that failed lately: each rests, after every failure twice as long."""
+
+    def __init__(self) -> None:
+        self._rests: dict[str, tuple[float, float]] = {}  # how long, until when
+
+    def begin(self, release_id: str) -> float:
+        """Let a release rest; for how many seconds."""
+        last, _ = self._rests.get(release_id, (0.0, 0.0))
+        length = min(max(2 * last, FIRST_REST_S), LONGEST_REST_S)
+        self._rests[release_id] = (length, time.monotonic() + length)
+        return length
+
+    def is_resting(self, release_id: str) -> bool:
+        """Whether its rest lasts."""
+        return release_id in self._rests and time.monotonic() < self._rests[release_id][1]
+
+    def end(self, release_id: str) -> None:
+        """Forget its failures."""
+        self._rests.pop(release_id, None)
+
+    def forget_all_but(self, release_ids: Collection[str]) -> None:
+        """Forget releases that are gone."""
+        self._rests = {i: rest for i, rest in self._rests.items() if i in release_ids}
+
+
 async def carry_changes(
-    records: Records, vectors: Vectors, release: Release, served: ServingModel
+    records: Records,
+    vectors: Vectors,
+    release: Release,
+    served: ServingModel,
+    *,
+    on_page: Callable[[], Awaitable[object]] | None = None,
 ) -> None:
-    """Carry what changed since the release's revision into its collections."""
+    """Carry what changed since the release's revision, until now, into its collections.
+
+    What changes meanwhile is left for the next time, so it ends however much is written.
+    `on_page` is awaited after every PAGE changes at most. Two that carry at one time do no harm:
+    the one that wrote something old over something new then sets the release's revision back.
+    """
     since = await asyncio.to_thread(records.releases.synced, release.id)
     until = await asyncio.to_thread(records.catalogs.revision, release.catalog_id)
     for side in Side:
@@ -111,10 +177,13 @@ async def carry_changes(
             side,
             since=revision,
             after_id=last_id,
+            until=until,
             limit=PAGE,
         ):
             await carrier.carry(page)
             revision, last_id = page[-1].revision, page[-1].id
+            if on_page:
+                await on_page()
     await asyncio.to_thread(records.releases.set_synced, release.id, until)
 
 

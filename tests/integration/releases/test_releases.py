@@ -11,6 +11,7 @@ from milvine.domain.entity import Entity, Side
 from milvine.domain.errors import FailedPrecondition, NotFound, Reason
 from milvine.domain.release import ReleaseState
 from milvine.releases import Builder, Follower, Order, Releases, collections
+from milvine.releases.follow import carry_changes
 from tests.integration.world import ITEMS, USERS, make_world, publish
 
 TIMEOUT_S = 30.0
@@ -151,6 +152,62 @@ async def test_changes_are_carried_into_live_releases(stores):
         assert await rows(stores, release, "year == 3000") == [changed]
         assert len(await rows(stores, release, "")) == len(world.served.items) - 1
         assert await rows(stores, release, "age == 99", Side.USER) == [user]
+
+
+async def test_a_broken_release_keeps_no_other_waiting(stores):
+    """Where one release has lost a collection and another its model, the third still follows."""
+    made = []
+    for n in range(3):
+        world = await make_world(stores)
+        made.append(await publish(stores, world, f"rl{n}{world.model.id}"))
+        changed = [Entity(world.served.items.ids[0].as_py(), {"year": 3000})]
+        stores.records.entities.upsert(world.catalog.id, Side.ITEM, changed)
+    bare, lost, whole = made
+    await stores.vectors.drop(bare.neighbour_collection(Side.USER), timeout_s=TIMEOUT_S)
+    stores.artifacts.delete(lost.model_id)
+
+    async with following(stores):
+        await until(lambda: is_carried(stores, whole))
+
+    assert not is_carried(stores, lost)
+    for broken in (bare, lost):
+        await releases(stores).delete_catalog(broken.catalog_id, force=True, timeout_s=TIMEOUT_S)
+
+
+async def test_carrying_ends_under_steady_writes(stores):
+    """What is written while changes are carried waits for the next time."""
+    world = await make_world(stores)
+    release = await publish(stores, world, "rm" + world.model.id)
+    first, second = world.served.items.ids[:2].to_pylist()
+    records, pages = stores.records, []
+    records.entities.upsert(world.catalog.id, Side.ITEM, [Entity(first, {"year": 3000})])
+    revision = records.catalogs.revision(world.catalog.id)
+
+    async def write_on() -> None:
+        pages.append(1)
+        assert len(pages) < 5, "it goes on and on"
+        records.entities.upsert(world.catalog.id, Side.ITEM, [Entity(second, {"year": 3001})])
+
+    await carry_changes(records, stores.vectors, release, world.served, on_page=write_on)
+
+    assert records.releases.synced(release.id) == revision
+    assert await rows(stores, release, "year == 3000") == [first]
+    assert await rows(stores, release, "year == 3001") == []
+
+
+async def test_what_only_interactions_know_can_be_deleted(stores):
+    """An item that was never registered leaves the live release and does not come back."""
+    world = await make_world(stores, has_items=False)
+    gone = world.served.items.ids[0].as_py()
+    release = await publish(stores, world, "rn1" + world.model.id)
+
+    assert stores.records.entities.delete(world.catalog.id, Side.ITEM, [gone]) == 0
+    async with following(stores):
+        await until(lambda: is_carried(stores, release))
+    after = await publish(stores, world, "rn2" + world.model.id)
+
+    for checked in (release, after):
+        assert await rows(stores, checked, f"id in ['{_quoted(gone)}']") == []
 
 
 async def test_items_that_the_model_does_not_know_wait_for_the_next_release(stores):
