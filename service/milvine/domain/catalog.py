@@ -22,8 +22,21 @@ RESERVED_NAMES = frozenset(
     )
 )
 """Words of the filter language and of the collections, which no field may be named after."""
-MAX_FIELDS = 64
+MAX_FIELDS = 31
+"""A field has two columns beside the id and the vector, and Milvus takes 64 in a collection."""
 MAX_EVENT_TYPES = 64
+
+
+_MILVUS_WORDS = frozenset(
+    (
+        *("RowID", "Timestamp"),
+        *("interval", "INTERVAL", "iso", "ISO", "threshold", "THRESHOLD"),
+        *("text_match", "TEXT_MATCH", "phrase_match", "PHRASE_MATCH"),
+        *("random_sample", "RANDOM_SAMPLE", "max_edit_distance", "MAX_EDIT_DISTANCE"),
+        *("minimum_should_match", "MINIMUM_SHOULD_MATCH"),
+    )
+)
+"""Columns that every collection has, and words of filters in one version of Milvus or another."""
 
 
 class FieldType(StrEnum):
@@ -51,6 +64,11 @@ class Field:
     type: FieldType
     embed_text: bool = False
     """Whether the text describes the item for content models; STRING only."""
+
+    @property
+    def column(self) -> str:
+        """The column of its values in a collection: its name, but for what Milvus needs itself."""
+        return f"_{self.name}" if self.name in _MILVUS_WORDS else self.name
 
 
 class ValueMeaning(StrEnum):

@@ -101,7 +101,7 @@ def schema(dimension: int, fields: Iterable[Field], *, id_bytes: int) -> list[Fi
         column = COLUMNS[field.type]
         columns += [
             FieldSchema(
-                name=field.name,
+                name=field.column,
                 data_type=column.type,
                 element_type=column.element,
                 type_params=pairs(column.parameters),
@@ -118,7 +118,7 @@ def pairs(values: Mapping[str, str]) -> list[Message]:
 
 def names(fields: Iterable[Field]) -> list[str]:
     """The columns to ask for to get these fields."""
-    return [name for field in fields for name in (field.name, flag_column(field.name))]
+    return [name for field in fields for name in (field.column, flag_column(field.name))]
 
 
 def encode(
@@ -150,7 +150,7 @@ def _encode(field: Field, rows: Sequence[Mapping[str, FieldValue]]) -> Iterable[
     held = [column.store(row[field.name]) if field.name in row else missing for row in rows]
     data = {"data": held, "element_type": column.element} if column.element else {"data": held}
     flags = [field.name in row for row in rows]
-    yield FieldData(type=column.type, field_name=field.name, scalars={column.slot: data})
+    yield FieldData(type=column.type, field_name=field.column, scalars={column.slot: data})
     yield FieldData(
         type=DataType.Bool,
         field_name=flag_column(field.name),
@@ -164,7 +164,7 @@ def decode(data: Message, fields: Sequence[Field], count: int) -> list[dict[str,
     by_name = {column.field_name: column for column in data}
     for field in fields if count else ():
         column = COLUMNS[field.type]
-        values = getattr(by_name[field.name].scalars, column.slot).data
+        values = getattr(by_name[field.column].scalars, column.slot).data
         flags = by_name[flag_column(field.name)].scalars.bool_data.data
         for row, value, present in zip(rows, values, flags, strict=True):
             if present:

@@ -5,8 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from milvine.domain.catalog import IndexKind
+from milvine.domain.catalog import (
+    MAX_FIELDS,
+    Catalog,
+    EventType,
+    Field,
+    FieldType,
+    IndexKind,
+    check,
+)
 from milvine.domain.errors import InvalidArgument
+from milvine.domain.filter import Comparison, Operator
+from milvine.filters import compile_filter
 from milvine.vectors import CollectionSpec, Vectors
 from tests.contracts.vectors.conftest import FIELDS, SOON, YEAR, collection
 
@@ -127,6 +137,30 @@ async def test_the_largest_values_are_kept(vectors: Vectors, shelf: CollectionSp
     (found,) = await vectors.fetch(shelf, ["big-9"], fields=FIELDS, strong=True, timeout_s=SOON)
     assert found.fields == row
     assert await vectors.count(shelf.name, timeout_s=SOON) == 10
+
+
+WORDS = ("Timestamp", "RowID", "interval", "ISO", "threshold", "text_match", "random_sample")
+
+
+async def test_as_many_fields_as_can_be_of_any_name_are_kept(vectors: Vectors):
+    """A collection takes the most fields of a catalog, also named as Milvus's own words."""
+    names = [*WORDS, *(f"f{n}" for n in range(MAX_FIELDS - len(WORDS)))]
+    fields = tuple(Field(name, FieldType.INT64) for name in names)
+    check(Catalog("largest", (EventType("view"),), item_fields=fields, user_fields=fields))
+    spec = collection(4, fields)
+    await vectors.create(spec, timeout_s=SOON)
+    await vectors.seal(spec, timeout_s=SOON)
+    row = {name: number for number, name in enumerate(names)}
+    await put(vectors, spec, ["a", "b"], [row, {}])
+
+    (found,) = await vectors.fetch(spec, ["a"], fields=fields, strong=True, timeout_s=SOON)
+
+    assert found.fields == row
+    for number, field in enumerate(fields):
+        filter_ = compile_filter(Comparison(field, Operator.EQ, number), vectors.dialect)
+        assert await vectors.match(
+            spec, expression=filter_, limit=9, strong=True, timeout_s=SOON
+        ) == ["a"]
 
 
 async def test_create_replaces_a_collection_of_the_same_name(
