@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import partial
+from itertools import count
 
 import pyarrow as pa
 
@@ -14,10 +15,13 @@ from milvine.api.convert import interactions as convert
 from milvine.api.convert.values import required_id
 from milvine.api.recent import RecentCatalogs
 from milvine.api.services import Context, Services
-from milvine.api.streams import ahead, with_catalog
+from milvine.api.streams import gathered, with_catalog
 from milvine.domain.interaction import Appended
 from milvine.v1 import interaction_pb2, interaction_service_pb2_grpc
 from milvine.v1 import interaction_service_pb2 as pb
+
+_GROUP = 8
+"""Batches of a stream that are written together, and parsed ahead, at most."""
 
 
 class InteractionServicer(interaction_service_pb2_grpc.InteractionServiceServicer):
@@ -39,17 +43,17 @@ class InteractionServicer(interaction_service_pb2_grpc.InteractionServiceService
     async def StreamInteractions(
         self, request_iterator: AsyncIterator[pb.StreamInteractionsRequest], context: Context
     ) -> AsyncIterator[pb.StreamInteractionsResponse]:
-        index = 0
-        # The next batch is read and parsed while this one is written.
-        async with aclosing(ahead(self._parsed(request_iterator))) as batches:
-            async for catalog_id, table in batches:
-                done = await asyncio.to_thread(
-                    self._services.records.interactions.append, catalog_id, table
-                )
-                yield pb.StreamInteractionsResponse(
-                    batch_index=index, written_count=done.written, duplicate_count=done.duplicates
-                )
-                index += 1
+        indexes = count()
+        # The next batches are read and parsed while these are written; those that are ready by
+        # then share a commit.
+        async with aclosing(gathered(self._parsed(request_iterator), most=_GROUP)) as groups:
+            async for group in groups:
+                for done in await asyncio.to_thread(self._append, group):
+                    yield pb.StreamInteractionsResponse(
+                        batch_index=next(indexes),
+                        written_count=done.written,
+                        duplicate_count=done.duplicates,
+                    )
 
     async def ListInteractions(
         self, request: pb.ListInteractionsRequest, context: Context
@@ -68,6 +72,11 @@ class InteractionServicer(interaction_service_pb2_grpc.InteractionServiceService
         async for catalog_id, batch in with_catalog(requests):
             table = await asyncio.to_thread(self._table, catalog_id, batch.interactions)
             yield catalog_id, table
+
+    def _append(self, group: Sequence[tuple[str, pa.Table]]) -> Sequence[Appended]:
+        catalog_id, _ = group[0]  # a stream has one catalog
+        tables = [table for _, table in group]
+        return self._services.records.interactions.append_each(catalog_id, tables)
 
     def _record(self, catalog_id: str, messages: Sequence[interaction_pb2.Interaction]) -> Appended:
         table = self._table(catalog_id, messages)

@@ -31,17 +31,34 @@ async def with_catalog(batches: AsyncIterable[B]) -> AsyncIterator[tuple[str, B]
         yield stream_id, batch
 
 
-async def ahead(source: AsyncIterator[T]) -> AsyncGenerator[T, None]:
-    """Yield the same elements in order, and prepare the next one while one is used."""
+async def gathered(source: AsyncIterator[T], *, most: int) -> AsyncGenerator[list[T], None]:
+    """Yield all elements that are ready, in order, and prepare the next ones while they are used.
 
-    async def step() -> T | None:
-        return await anext(source, None)
+    At most `most` are ready at a time; an error of the source comes after what was before it.
+    """
+    ready: list[T] = []
+    room = asyncio.Semaphore(most)
+    changed = asyncio.Event()
 
-    following = asyncio.create_task(step())
+    async def fill() -> None:
+        async for element in source:
+            await room.acquire()
+            ready.append(element)
+            changed.set()
+
+    filling = asyncio.create_task(fill())
+    filling.add_done_callback(lambda _: changed.set())
     try:
-        while (element := await following) is not None:
-            following = asyncio.create_task(step())
-            yield element
+        while ready or not filling.done():
+            await changed.wait()
+            changed.clear()
+            some = ready.copy()
+            ready.clear()
+            for _ in some:
+                room.release()
+            if some:
+                yield some
+        await filling
     finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        filling.cancel()
+        await asyncio.gather(filling, return_exceptions=True)

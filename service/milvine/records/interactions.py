@@ -55,14 +55,37 @@ class Interactions:
         Raises:
             NotFound: there is no such catalog.
         """
-        rows = bulk.arrange(table)
-        if not self._database.is_sqlite and rows.num_rows > bulk.COPY_FROM:
-            with translated():
-                written = bulk.copy_in(self._database.conninfo, catalog_id, rows)
+        (done,) = self.append_each(catalog_id, [table])
+        return done
+
+    def append_each(self, catalog_id: str, tables: Sequence[pa.Table]) -> list[Appended]:
+        """Append tables one after the other, on SQLite in one transaction.
+
+        There a commit writes every page that changed, and the events of a few thousand users are
+        on most pages: eight tables of 10,000 rows in a million take half the time together.
+
+        Raises:
+            NotFound: there is no such catalog.
+        """
+        batches = [bulk.arrange(table) for table in tables]
+        if self._database.is_sqlite:
+            written = self._insert(catalog_id, batches)
         else:
-            with self._database.write() as connection:
-                written = bulk.insert(connection, number_of(connection, catalog_id), rows)
-        return Appended(written, table.num_rows - written)
+            # Each on its own: two writers of several could wait for each other in a circle.
+            written = [self._insert_postgres(catalog_id, rows) for rows in batches]
+        return [Appended(n, t.num_rows - n) for n, t in zip(written, tables, strict=True)]
+
+    def _insert_postgres(self, catalog_id: str, rows: pa.Table) -> int:
+        if rows.num_rows <= bulk.COPY_FROM:
+            (written,) = self._insert(catalog_id, [rows])
+            return written
+        with translated():
+            return bulk.copy_in(self._database.conninfo, catalog_id, rows)
+
+    def _insert(self, catalog_id: str, batches: Sequence[pa.Table]) -> list[int]:
+        with self._database.write() as connection:
+            number = number_of(connection, catalog_id)
+            return [bulk.insert(connection, number, rows) for rows in batches]
 
     def scan(self, catalog_id: str, *, event_types: Sequence[str] | None = None) -> pa.Table:
         """All interactions of a catalog, of those event types where given, in no certain order.

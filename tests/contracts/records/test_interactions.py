@@ -78,6 +78,21 @@ def test_what_is_written_is_read(records, count):
     assert ordered(records.interactions.scan("shop")) == ordered(batch)
 
 
+@pytest.mark.parametrize("count", [2, COPY_FROM + 500])
+def test_tables_together_count_as_one_after_the_other(records, count):
+    """Each table gets its own numbers, and an event of an earlier one is a duplicate in it."""
+    both, none = many(count + 3), INTERACTIONS.empty_table()
+    first = both.slice(0, count)
+    assert records.interactions.append_each("shop", [first, both, none, both]) == [
+        Appended(count, 0),
+        Appended(3, count),
+        Appended(0, 0),
+        Appended(0, count + 3),
+    ]
+    assert ordered(records.interactions.scan("shop")) == ordered(both)
+    assert records.interactions.append_each("shop", []) == []
+
+
 def test_an_empty_table_is_nothing(records):
     """No rows in, none out; all tables have the schema."""
     none = INTERACTIONS.empty_table()

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from milvine.api.convert.values import (
@@ -35,16 +36,16 @@ Row: TypeAlias = Mapping[str, Any]
 """A row of INTERACTIONS."""
 _Interactions = Sequence[interaction_pb2.Interaction]
 _Events = Sequence[retrieval_service_pb2.HistoryEvent]
+_Ints = npt.NDArray[np.int64]
 
 
 def table(messages: _Interactions, catalog: Catalog) -> pa.Table:
     """The interactions of a batch as INTERACTIONS columns; the error names every fault."""
     check_count(len(messages), "interactions", least=1, most=MAX_BATCH)
-    held = list(messages)  # a repeated field makes its elements anew in each pass
     columns = {
-        "event_id": [m.event_id for m in held],
-        "user_id": [m.user_id for m in held],
-        **_shared_columns(held),
+        "event_id": [m.event_id for m in messages],
+        "user_id": [m.user_id for m in messages],
+        **_shared_columns(messages),
     }
     return _checked(columns, catalog, "interactions")
 
@@ -94,25 +95,32 @@ def place(cursor: str | None) -> Place | None:
 
 
 def _shared_columns(messages: _Interactions | _Events) -> Mapping[str, Any]:
+    # One pass that keeps no message: a repeated field makes its elements anew in each pass, and the
+    # garbage collector walks over kept ones again and again.
+    items, types, values, seconds, nanos, has_time = [], [], [], [], [], []
+    for message in messages:
+        items.append(message.item_id)
+        types.append(message.event_type)
+        values.append(message.value if message.HasField("value") else None)
+        moment = message.event_time
+        seconds.append(moment.seconds)
+        nanos.append(moment.nanos)
+        has_time.append(message.HasField("event_time"))
+    times = _micros(np.array(seconds, np.int64), np.array(nanos, np.int64))
     return {
-        "item_id": [m.item_id for m in messages],
-        "event_type": [m.event_type for m in messages],
-        "value": [m.value if m.HasField("value") else None for m in messages],
-        "event_time": _times(messages),
+        "item_id": items,
+        "event_type": types,
+        "value": values,
+        "event_time": pa.array(times, mask=~np.array(has_time)),
     }
 
 
-def _times(messages: _Interactions | _Events) -> pa.Array:
-    """Microseconds since 1970, null where there is no time: (messages,) int64."""
-    times = [m.event_time for m in messages]
-    seconds = np.array([t.seconds for t in times], np.int64)  # (messages,)
-    nanos = np.array([t.nanos for t in times], np.int64)  # (messages,)
+def _micros(seconds: _Ints, nanos: _Ints) -> _Ints:
+    """Microseconds since 1970 of moments: (messages,) int64, each."""
     is_moment = (
         (seconds >= MIN_SECONDS) & (seconds <= MAX_SECONDS) & (nanos >= 0) & (nanos < 1_000_000_000)
     )
-    micros = np.where(is_moment, seconds * 1_000_000 + nanos // 1_000, _NO_MOMENT)
-    is_missing = np.array([not m.HasField("event_time") for m in messages])
-    return pa.array(micros, mask=is_missing)
+    return np.where(is_moment, seconds * 1_000_000 + nanos // 1_000, _NO_MOMENT)
 
 
 def _checked(columns: Mapping[str, Any], catalog: Catalog, path: str) -> pa.Table:
