@@ -214,7 +214,8 @@ def explain(server: Server) -> None:
     request = {
         "catalog_id": "movielens",
         "subject": {"user_id": USER},
-        "options": {"page_size": 3, "return_fields": ["title", "year"]},
+        "page_size": 3,
+        "return_fields": ["title", "year"],
     }
     curl = f"{shlex.quote(os.path.relpath(BIN / 'buf'))} curl --protocol grpc"
     url = f"http://{server.address}"

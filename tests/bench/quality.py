@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
+from google.protobuf.duration_pb2 import Duration
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from milvine.client import Client, Interaction, OperationHandle
@@ -51,7 +52,13 @@ class Trained:
     @property
     def seconds_per_epoch(self) -> float:
         """The mean over the epochs."""
-        return sum(epoch.seconds for epoch in self.model.epochs) / len(self.model.epochs)
+        epochs = self.model.epochs
+        return sum(seconds(epoch.duration) for epoch in epochs) / len(epochs)
+
+
+def seconds(duration: Duration) -> float:
+    """The seconds of a duration."""
+    return duration.ToTimedelta().total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +190,7 @@ async def measure(folder: Path, family: str, engine: Engine, steps: Steps) -> di
         "live": figures(split, live),
         "exact": figures(split, exact),
         "popularity": figures(split, popular),
-        "train_seconds": round(trained.model.train_seconds, 2),
+        "train_seconds": round(seconds(trained.model.train_duration), 2),
         "publish_seconds": round(trained.publish_seconds, 2),
         "seconds_per_epoch": round(trained.seconds_per_epoch, 3),
     }

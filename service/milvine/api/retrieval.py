@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 
 from milvine.api.convert import retrieval as convert
@@ -12,13 +11,9 @@ from milvine.api.convert.values import required_id
 from milvine.api.recent import RecentCatalogs
 from milvine.api.services import Context, Services
 from milvine.domain.entity import Side
-from milvine.domain.errors import InvalidArgument, Violation
 from milvine.domain.query import Subject
 from milvine.v1 import retrieval_service_pb2 as pb
 from milvine.v1 import retrieval_service_pb2_grpc
-
-_OPTIONS = ("filter", "return_fields")
-"""What a Selection calls fields that stand in a message of options."""
 
 
 class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
@@ -33,12 +28,11 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
     ) -> pb.RecommendResponse:
         catalog_id = required_id(request.catalog_id, "catalog_id")
         [subject] = await self._subjects(catalog_id, [request.subject], ["subject"])
-        selection = convert.selection(request.options)
+        selection = convert.recommended(request)
         timeout_s = self._services.timeout_s(context)
-        with in_options():
-            found = await self._services.retriever.recommend(
-                catalog_id, [subject], selection, timeout_s=timeout_s
-            )
+        found = await self._services.retriever.recommend(
+            catalog_id, [subject], selection, timeout_s=timeout_s
+        )
         return convert.recommendation_message(found[0])
 
     async def BatchRecommend(
@@ -48,12 +42,11 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
         convert.check_subject_count(request.subjects)
         paths = [f"subjects[{i}]" for i in range(len(request.subjects))]
         subjects = await self._subjects(catalog_id, request.subjects, paths)
-        selection = convert.selection(request.options)
+        selection = convert.recommended(request)
         timeout_s = self._services.timeout_s(context)
-        with in_options():
-            found = await self._services.retriever.recommend(
-                catalog_id, subjects, selection, timeout_s=timeout_s
-            )
+        found = await self._services.retriever.recommend(
+            catalog_id, subjects, selection, timeout_s=timeout_s
+        )
         return pb.BatchRecommendResponse(
             recommendations=[convert.recommendation_message(one) for one in found]
         )
@@ -63,7 +56,7 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
     ) -> pb.SimilarItemsResponse:
         catalog_id = required_id(request.catalog_id, "catalog_id")
         item_id = required_id(request.item_id, "item_id")
-        selection = convert.neighbour_selection(request)
+        selection = convert.selection(request)
         timeout_s = self._services.timeout_s(context)
         found = await self._services.retriever.similar(
             Side.ITEM, catalog_id, item_id, selection, timeout_s=timeout_s
@@ -75,7 +68,7 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
     ) -> pb.SimilarUsersResponse:
         catalog_id = required_id(request.catalog_id, "catalog_id")
         user_id = required_id(request.user_id, "user_id")
-        selection = convert.neighbour_selection(request)
+        selection = convert.selection(request)
         timeout_s = self._services.timeout_s(context)
         found = await self._services.retriever.similar(
             Side.USER, catalog_id, user_id, selection, timeout_s=timeout_s
@@ -101,16 +94,3 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
             return convert.subjects(messages, paths, None)
         read = partial(convert.subjects, messages, paths)
         return await asyncio.to_thread(self._catalogs.use, catalog_id, read)
-
-
-@contextmanager
-def in_options() -> Iterator[None]:
-    """Names the fields of a selection as the request has them."""
-    try:
-        yield
-    except InvalidArgument as exc:
-        violations = [
-            Violation(f"options.{v.field}", v.description) if v.field.startswith(_OPTIONS) else v
-            for v in exc.violations
-        ]
-        raise InvalidArgument(violations, exc.reason, exc.metadata) from exc

@@ -104,7 +104,7 @@ async def train(call: Remote, args: TrainArgs) -> None:
     learned = (
         f"Model [cyan]{model.model_id}[/] learned {model.dimension} dimensions of "
         f"{model.user_count:,} users and {model.item_count:,} items from "
-        f"{model.interaction_count:,} interactions in {model.train_seconds:.1f} s."
+        f"{model.pair_count:,} pairs in {model.train_duration.ToTimedelta().total_seconds():.1f} s."
     )
     views = [_metrics(model, args.family)] if model.HasField("evaluation") else []
     call.output.show(document(model), *views, learned)
@@ -125,7 +125,7 @@ async def models(call: Remote, args: ModelsArgs) -> None:
     found = [model async for model in call.client.models(args.catalog)]
     columns = [
         *(Column("model", style="cyan"), Column("name"), Column("family"), number("users")),
-        *(number("items"), number("interactions"), number("dimensions")),
+        *(number("items"), number("pairs"), number("dimensions")),
         *(Column("measured"), Column("trained")),
     ]
     call.output.show(
@@ -161,7 +161,7 @@ def _row(model: model_pb2.Model) -> tuple[object, ...]:
         model.config.WhichOneof("family"),
         f"{model.user_count:,}",
         f"{model.item_count:,}",
-        f"{model.interaction_count:,}",
+        f"{model.pair_count:,}",
         model.dimension,
         _measured(model),
         moment(model.create_time),

@@ -228,7 +228,8 @@ class Client:
     async def record(self, catalog_id: str, events: Events) -> types.Recorded:
         """Record any number of interactions, in batches of which each is written whole.
 
-        Safe to repeat: an interaction without id and time gets the time of this call.
+        An interaction without id and time gets the time of this call, so that the client's own
+        repetitions are known again; calling again with it records another one.
         """
         written = duplicates = 0
         async for batch in batched(events, _EVENT_BATCH):
@@ -368,14 +369,12 @@ class Client:
         request = retrieval_service_pb2.RecommendRequest(
             catalog_id=catalog_id,
             subject=requests.subject(user, history, vector),
-            options=retrieval_service_pb2.RecommendOptions(
-                page_size=page_size,
-                filter=filter,
-                filter_params=types.value_messages(filter_params or {}),
-                exclude_item_ids=exclude,
-                include_seen=include_seen,
-                return_fields=return_fields,
-            ),
+            page_size=page_size,
+            filter=filter,
+            filter_params=types.value_messages(filter_params or {}),
+            exclude_item_ids=exclude,
+            include_seen=include_seen,
+            return_fields=return_fields,
         )
         return types.recommendation(await self._caller.call(self._retrieval.Recommend, request))
 
@@ -395,14 +394,12 @@ class Client:
         request = retrieval_service_pb2.BatchRecommendRequest(
             catalog_id=catalog_id,
             subjects=[requests.subject(user, None, None) for user in users],
-            options=retrieval_service_pb2.RecommendOptions(
-                page_size=page_size,
-                filter=filter,
-                filter_params=types.value_messages(filter_params or {}),
-                exclude_item_ids=exclude,
-                include_seen=include_seen,
-                return_fields=return_fields,
-            ),
+            page_size=page_size,
+            filter=filter,
+            filter_params=types.value_messages(filter_params or {}),
+            exclude_item_ids=exclude,
+            include_seen=include_seen,
+            return_fields=return_fields,
         )
         response = await self._caller.call(self._retrieval.BatchRecommend, request)
         return [types.recommendation(one) for one in response.recommendations]
@@ -427,7 +424,7 @@ class Client:
             return_fields=return_fields,
         )
         found = await self._caller.call(self._retrieval.SimilarItems, request)
-        return types.Neighbours(types.item_hits(found.hits), found.release_id)
+        return types.neighbours(found)
 
     async def similar_users(
         self,
@@ -449,7 +446,7 @@ class Client:
             return_fields=return_fields,
         )
         found = await self._caller.call(self._retrieval.SimilarUsers, request)
-        return types.Neighbours(types.user_hits(found.hits), found.release_id)
+        return types.neighbours(found)
 
     async def embeddings(
         self, catalog_id: str, *, items: Iterable[str] = (), users: Iterable[str] = ()

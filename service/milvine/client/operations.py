@@ -30,6 +30,8 @@ _METADATA = (
     release_service_pb2.PublishModelMetadata,
     user_service_pb2.EraseUserMetadata,
 )
+_EPOCHS = {"FITTING_HOLDOUT": "holdout_epochs", "FITTING": "epochs"}
+"""Where the metadata of a training has the epochs of a step."""
 _RESPONSES = (model_pb2.Model, release_pb2.Release, user_service_pb2.EraseUserReceipt)
 
 
@@ -42,7 +44,7 @@ class Progress:
     progress: float
     """The share that is done, 0 to 1."""
     epochs: tuple[model_pb2.EpochReport, ...] = ()
-    """The passes of a training's step that have ended."""
+    """The passes that have ended of the training's step under way."""
 
 
 class OperationHandle(Generic[R]):
@@ -111,7 +113,7 @@ def _progress(operation: operations_pb2.Operation) -> Progress:
         return Progress("", float(operation.done))
     stage = fields["stage"].enum_type.values_by_number[metadata.stage].name
     name = stage.removeprefix("STAGE_").removesuffix("UNSPECIFIED")
-    return Progress(name, metadata.progress, tuple(getattr(metadata, "epochs", ())))
+    return Progress(name, metadata.progress, tuple(getattr(metadata, _EPOCHS.get(name, ""), ())))
 
 
 def _unpacked(packed: Any, kinds: tuple[type[Message], ...]) -> Any:  # noqa: ANN401 - of any type

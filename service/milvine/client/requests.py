@@ -8,6 +8,7 @@ from typing import TypeAlias, TypeVar
 
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from milvine.client.types import (
     Entity,
@@ -37,10 +38,7 @@ def fields(declared: Fields) -> list[catalog_pb2.Field]:
     """The declarations of `{"year": "INT64"}`, or of messages."""
     if not isinstance(declared, Mapping):
         return list(declared)
-    return [
-        catalog_pb2.Field(name=name, type=catalog_pb2.Field.Type.Value(f"TYPE_{kind}"))
-        for name, kind in declared.items()
-    ]
+    return [catalog_pb2.Field(name=name, type=_field_type(k)) for name, k in declared.items()]
 
 
 def event_types(
@@ -67,11 +65,8 @@ def interactions(
 
     So that a batch which is sent again is known again.
     """
-    now = datetime.now(UTC)
-    return [
-        event if isinstance(event, interaction_pb2.Interaction) else _interaction(event, now)
-        for event in events
-    ]
+    now = timestamp(datetime.now(UTC))
+    return [_interaction(event, now) for event in events]
 
 
 def model_config(
@@ -122,15 +117,36 @@ def _message(given: Settings | M | None, kind: type[M]) -> M | None:
     return ParseDict(dict(given), kind()) if isinstance(given, Mapping) else given
 
 
-def _interaction(event: Interaction, now: datetime) -> interaction_pb2.Interaction:
+def _field_type(name: str) -> catalog_pb2.Field.Type.ValueType:
+    types = {kind.removeprefix("TYPE_"): n for kind, n in catalog_pb2.Field.Type.items() if n}
+    if name.upper() not in types:
+        raise ValueError(f"{name!r} is no type of a field; there are: {', '.join(types)}")
+    return types[name.upper()]
+
+
+def _interaction(
+    event: Interaction | interaction_pb2.Interaction, now: Timestamp | None
+) -> interaction_pb2.Interaction:
+    if isinstance(event, interaction_pb2.Interaction):
+        return _stamped(event, now)
     return interaction_pb2.Interaction(
         event_id=event.event_id,
         user_id=event.user_id,
         item_id=event.item_id,
         event_type=event.event_type,
         value=event.value,
-        event_time=timestamp(event.event_time or (None if event.event_id else now)),
+        event_time=timestamp(event.event_time) or (None if event.event_id else now),
     )
+
+
+def _stamped(
+    event: interaction_pb2.Interaction, now: Timestamp | None
+) -> interaction_pb2.Interaction:
+    if event.event_id or event.HasField("event_time"):
+        return event
+    copy = interaction_pb2.Interaction(event_time=now)
+    copy.MergeFrom(event)
+    return copy
 
 
 def _history_event(event: HistoryEvent | str) -> retrieval_service_pb2.HistoryEvent:

@@ -9,7 +9,14 @@ from typing import TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from milvine.v1 import interaction_pb2, item_pb2, retrieval_service_pb2, user_pb2, value_pb2
+from milvine.v1 import (
+    interaction_pb2,
+    item_pb2,
+    retrieval_pb2,
+    retrieval_service_pb2,
+    user_pb2,
+    value_pb2,
+)
 
 Value: TypeAlias = str | int | float | bool | datetime | Sequence[str] | Sequence[int]
 """A value of a field; a datetime without a zone is taken as UTC, an aware one is given."""
@@ -45,9 +52,9 @@ class Interaction:
     """May be empty where the catalog declares just one."""
     value: float | None = None
     event_time: datetime | None = None
-    """None: when the service receives it."""
+    """None: when the client sends it, or with an `event_id`, when the service receives it."""
     event_id: str = ""
-    """Makes sending it again harmless; else user, item, type and time do."""
+    """Names the event, so that it is written once; else user, item, type and time do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,8 @@ class Neighbours:
 
     hits: tuple[Hit, ...]
     release_id: str
+    is_short: bool
+    """Whether fewer of the release match than were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +104,7 @@ class Recommendation:
     is_popular: bool
     """Whether popular items answered, because nothing is known of the subject."""
     is_short: bool
-    """Whether fewer items match than were asked for."""
+    """Whether fewer items of the release match than were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,30 +182,49 @@ def interaction(message: interaction_pb2.Interaction) -> Interaction:
 def recommendation(message: retrieval_service_pb2.RecommendResponse) -> Recommendation:
     """The recommendation of a message."""
     return Recommendation(
-        hits=item_hits(message.hits),
+        hits=_hits(message.hits),
         release_id=message.release_id,
-        is_popular=message.source == message.SOURCE_POPULAR,
-        is_short=message.shortfall == message.SHORTFALL_NO_MORE_MATCHES,
+        is_popular=message.source == retrieval_pb2.SOURCE_POPULAR,
+        is_short=_is_short(message),
     )
 
 
-def item_hits(hits: Iterable[retrieval_service_pb2.ItemHit]) -> tuple[Hit, ...]:
-    """The hits of messages."""
-    return tuple(Hit(hit.item_id, hit.score, python_values(hit.fields)) for hit in hits)
-
-
-def user_hits(hits: Iterable[retrieval_service_pb2.UserHit]) -> tuple[Hit, ...]:
-    """The hits of messages."""
-    return tuple(Hit(hit.user_id, hit.score, python_values(hit.fields)) for hit in hits)
+def neighbours(
+    message: retrieval_service_pb2.SimilarItemsResponse
+    | retrieval_service_pb2.SimilarUsersResponse,
+) -> Neighbours:
+    """The neighbours of a message."""
+    return Neighbours(_hits(message.hits), message.release_id, _is_short(message))
 
 
 def embeddings(message: retrieval_service_pb2.GetEmbeddingsResponse) -> Embeddings:
     """The embeddings of a message."""
     return Embeddings(
-        items={found.id: list(found.vector.values) for found in message.items},
-        users={found.id: list(found.vector.values) for found in message.users},
+        items={found.item_id: list(found.vector.values) for found in message.items},
+        users={found.user_id: list(found.vector.values) for found in message.users},
         release_id=message.release_id,
     )
+
+
+def _hits(
+    messages: Iterable[retrieval_service_pb2.ItemHit | retrieval_service_pb2.UserHit],
+) -> tuple[Hit, ...]:
+    return tuple(
+        Hit(
+            hit.item_id if isinstance(hit, retrieval_service_pb2.ItemHit) else hit.user_id,
+            hit.score,
+            python_values(hit.fields),
+        )
+        for hit in messages
+    )
+
+
+def _is_short(
+    message: retrieval_service_pb2.RecommendResponse
+    | retrieval_service_pb2.SimilarItemsResponse
+    | retrieval_service_pb2.SimilarUsersResponse,
+) -> bool:
+    return message.shortfall == retrieval_pb2.SHORTFALL_NO_MORE_MATCHES
 
 
 def _list_message(values: Sequence[str] | Sequence[float]) -> value_pb2.Value:

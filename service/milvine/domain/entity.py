@@ -77,8 +77,16 @@ def entity_faults(
             yield Violation(f"{path}.fields.{name}", fault)
 
 
-def value_fault(value: FieldValue, expected: FieldType) -> str | None:
-    """What is wrong with a value of a field of that type, in words; None for a good one."""
+def value_fault(
+    value: FieldValue, expected: FieldType, *, most: int = MAX_LIST_LENGTH
+) -> str | None:
+    """What is wrong with a value of that type, in words; None for a good one.
+
+    Args:
+        value: The value.
+        expected: The type that the field declares.
+        most: The most elements of a list.
+    """
     found = type_of(value)
     # An empty list carries no element type.
     if found is not expected and not (value == () and expected.is_list):
@@ -89,7 +97,7 @@ def value_fault(value: FieldValue, expected: FieldType) -> str | None:
         case str():
             return _text_fault(value, MAX_TEXT_BYTES)
         case tuple():
-            return _list_fault(value)
+            return _list_fault(value, most)
         case _:
             return None
 
@@ -114,9 +122,9 @@ def from_micros(micros: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
 
 
-def _list_fault(values: tuple[str, ...] | tuple[int, ...]) -> str | None:
-    if len(values) > MAX_LIST_LENGTH:
-        return f"must have at most {MAX_LIST_LENGTH:,} elements, has {len(values):,}"
+def _list_fault(values: tuple[str, ...] | tuple[int, ...], most: int) -> str | None:
+    if len(values) > most:
+        return f"must have at most {most:,} elements, has {len(values):,}"
     faults = (_text_fault(v, MAX_LIST_TEXT_BYTES) for v in values if isinstance(v, str))
     return next((f"an element {fault}" for fault in faults if fault), None)
 

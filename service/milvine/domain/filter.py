@@ -16,6 +16,9 @@ from typing import TypeAlias
 from milvine.domain.catalog import Field, FieldType
 from milvine.domain.errors import NotSupported
 
+MAX_ELEMENTS = 10_000
+"""The most values of a list, in the text of a filter or beside it."""
+
 Scalar: TypeAlias = str | int | float | bool | datetime
 """A value that a filter compares with; a TIMESTAMP field compares with datetimes in UTC."""
 

@@ -80,7 +80,7 @@ class Model:
     config: ModelConfig
     user_count: int
     item_count: int
-    interaction_count: int
+    pair_count: int
     dimension: int
     data_fingerprint: str
     train_seconds: float

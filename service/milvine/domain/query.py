@@ -12,7 +12,6 @@ import pyarrow as pa
 from milvine.domain.filter import Scalar
 from milvine.domain.hit import Hit
 
-MAX_PAGE_SIZE = 1_000
 DEFAULT_PAGE_SIZE = 10
 
 
@@ -61,6 +60,8 @@ class Neighbours:
 
     hits: tuple[Hit, ...]
     release_id: str
+    is_short: bool
+    """Whether fewer match than were asked for."""
 
 
 @dataclass(frozen=True, slots=True)

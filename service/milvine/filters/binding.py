@@ -9,6 +9,7 @@ from typing import TypeAlias, TypeVar
 from milvine.domain.catalog import Field, FieldType
 from milvine.domain.errors import InvalidFilter
 from milvine.domain.filter import (
+    MAX_ELEMENTS,
     And,
     Comparison,
     Contains,
@@ -209,9 +210,9 @@ class Binding:
         return self._bounded(fitted, operand)
 
     def _bounded(self, listed: tuple[Scalar, ...], operand: syntax.Operand) -> tuple[Scalar, ...]:
-        if len(listed) > values.MAX_ELEMENTS:
+        if len(listed) > MAX_ELEMENTS:
             raise InvalidFilter(
-                f"a list has at most {values.MAX_ELEMENTS:,} elements, this has {len(listed):,}",
+                f"a list has at most {MAX_ELEMENTS:,} elements, this has {len(listed):,}",
                 operand.column,
             )
         return listed

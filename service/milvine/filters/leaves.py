@@ -52,6 +52,8 @@ _COMPLEMENTS = {
 }
 _MAX_NEGATED_ALL = 8
 """How many values a negated `array_contains_all` has on Lite: each costs 1,024 terms."""
+_MAX_NEGATED_TEXT = 3_072
+"""How long the values of a negated call are on Lite: each of 1,024 places repeats them."""
 
 
 def leaf(leaf_: Leaf, dialect: Dialect, *, wanted: bool) -> Piece:
@@ -61,11 +63,11 @@ def leaf(leaf_: Leaf, dialect: Dialect, *, wanted: bool) -> Piece:
             sign = sign if wanted else _COMPLEMENTS[sign]
             if isinstance(value, tuple):
                 return _list_equality(field, value, dialect, equal=sign is Operator.EQ)
-            return Piece(f"{field.name} {sign} {_literal(value, field, dialect)}")
+            return Piece(f"{field.column} {sign} {_literal(value, field, dialect)}")
         case In(field, values):
             return _membership(field, values, dialect, wanted=wanted)
         case Like(field, pattern):
-            return patterns.like(field.name, pattern, dialect, wanted=wanted)
+            return patterns.like(field.column, pattern, dialect, wanted=wanted)
         case Contains(field, values, all=every):
             return _contains(field, values, dialect, every=every, wanted=wanted)
 
@@ -114,18 +116,20 @@ def _membership(
 ) -> Piece:
     if not values:
         return NEVER if wanted else ALWAYS
-    return Piece(f"{field.name} {'in' if wanted else 'not in'} {_listed(values, field, dialect)}")
+    return Piece(f"{field.column} {'in' if wanted else 'not in'} {_listed(values, field, dialect)}")
 
 
 def _list_equality(
     field: Field, values: tuple[Scalar, ...], dialect: Dialect, *, equal: bool
 ) -> Piece:
     """Element by element: Lite compares no lists, and the server has no empty one."""
+    if len(values) > MAX_LIST_LENGTH:
+        return NEVER if equal else ALWAYS
     sign, join = ("==", both) if equal else ("!=", either)
     return join(
-        Piece(f"array_length({field.name}) {sign} {len(values)}"),
+        Piece(f"array_length({field.column}) {sign} {len(values)}"),
         *(
-            Piece(f"{field.name}[{i}] {sign} {_literal(value, field, dialect)}")
+            Piece(f"{field.column}[{i}] {sign} {_literal(value, field, dialect)}")
             for i, value in enumerate(values)
         ),
     )
@@ -136,10 +140,12 @@ def _contains(
 ) -> Piece:
     if not values:
         return ALWAYS if every == wanted else NEVER
+    if every and len(set(values)) > MAX_LIST_LENGTH:
+        return NEVER if wanted else ALWAYS  # no list has so many
     if not wanted and not dialect.negates_calls:
         return _lacks(field, values, dialect, every=every)
     function = f"array_contains_{'all' if every else 'any'}"
-    call = f"{function}({field.name}, {_listed(values, field, dialect)})"
+    call = f"{function}({field.column}, {_listed(values, field, dialect)})"
     return Piece(call) if wanted else Piece(f"not ({call})", 1)
 
 
@@ -153,14 +159,20 @@ def _lacks(field: Field, values: tuple[Scalar, ...], dialect: Dialect, *, every:
         raise NotSupported(
             f"this vector store negates array_contains_all of at most {_MAX_NEGATED_ALL} values"
         )
+    lists = [_listed(one, field, dialect) for one in sets]
+    if sum(map(len, lists)) > _MAX_NEGATED_TEXT:
+        raise NotSupported(
+            "this vector store negates array_contains of values that come to at most "
+            f"{_MAX_NEGATED_TEXT:,} characters"
+        )
     return either(
         *(
             both(
                 *(
-                    Piece(f"{field.name}[{place}] not in {_listed(one, field, dialect)}")
+                    Piece(f"{field.column}[{place}] not in {listed}")
                     for place in range(MAX_LIST_LENGTH)
                 )
             )
-            for one in sets
+            for listed in lists
         )
     )

@@ -11,8 +11,6 @@ from milvine.domain.catalog import Field, FieldType
 from milvine.domain.entity import INT64_MAX, INT64_MIN
 from milvine.domain.filter import Scalar
 
-MAX_ELEMENTS = 10_000
-
 ELEMENTS = {FieldType.STRING_LIST: FieldType.STRING, FieldType.INT64_LIST: FieldType.INT64}
 """The types of the elements of lists."""
 

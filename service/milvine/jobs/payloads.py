@@ -48,8 +48,10 @@ class TrainProgress:
 
     stage: TrainStage = TrainStage.READING
     progress: float = 0.0
+    holdout_epochs: tuple[EpochReport, ...] = ()
+    """The reports of the epochs of FITTING_HOLDOUT so far."""
     epochs: tuple[EpochReport, ...] = ()
-    """The reports of the epochs of the step under way."""
+    """The reports of the epochs of FITTING so far."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -45,8 +45,10 @@ class TrainingProgress:
     stage: Stage
     progress: float
     """The share that is done, 0 to 1."""
+    holdout_epochs: tuple[EpochReport, ...] = ()
+    """The reports of FITTING_HOLDOUT so far."""
     epochs: tuple[EpochReport, ...] = ()
-    """The reports of the step under way."""
+    """The reports of FITTING so far."""
 
 
 def train(  # noqa: PLR0913 - each is one thing that a training needs
@@ -97,7 +99,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
         config=config,
         user_count=len(dataset.users),
         item_count=len(dataset.items),
-        interaction_count=len(dataset.histories.items),
+        pair_count=len(dataset.histories.items),
         dimension=fitted.item_vectors.shape[1],
         data_fingerprint=fingerprint(dataset),
         train_seconds=seconds,
@@ -120,6 +122,8 @@ class _Work:
     device: str
     report: Callable[[TrainingProgress], None]
     cancelled: IsCancelled
+    holdout_epochs: list[EpochReport] = field(default_factory=list)
+    epochs: list[EpochReport] = field(default_factory=list)
 
     def measure(self, dataset: Dataset) -> Evaluation | None:
         """Fit on what is not held out and measure on what is."""
@@ -141,12 +145,11 @@ class _Work:
         """Fit and report each epoch."""
         self.step(stage)
         family = family_of(self.config)
-        epochs: list[EpochReport] = []
+        heard = self.epochs if stage is Stage.FITTING else self.holdout_epochs
 
         def on_epoch(epoch: EpochReport) -> None:
-            epochs.append(epoch)
-            share = epoch.epoch / epoch.epoch_count
-            self.report(TrainingProgress(stage, self._progress(stage, share), tuple(epochs)))
+            heard.append(epoch)
+            self.tell(stage, epoch.epoch / epoch.epoch_count)
 
         return family.fit(
             dataset,
@@ -160,12 +163,16 @@ class _Work:
         """Report that a step begins, unless the training is cancelled."""
         if self.cancelled():
             raise Cancelled
-        self.report(TrainingProgress(stage, self._progress(stage, 0.0)))
+        self.tell(stage, 0.0)
 
-    def _progress(self, stage: Stage, share: float) -> float:
+    def tell(self, stage: Stage, share: float) -> None:
+        """Report which share of a step is done, and every epoch so far."""
         spans = _MEASURED if self.holdout.method is not HoldoutMethod.NONE else _UNMEASURED
         low, high = spans[stage]
-        return low + share * (high - low)
+        progress = low + share * (high - low)
+        self.report(
+            TrainingProgress(stage, progress, tuple(self.holdout_epochs), tuple(self.epochs))
+        )
 
 
 _MEASURED = {

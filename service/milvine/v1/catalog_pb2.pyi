@@ -42,19 +42,19 @@ class Catalog(_message.Message):
     or underscores.
     """
     display_name: _builtins.str
-    """A name for people, at most 256 bytes."""
+    """A name for people, at most 256 bytes, without U+0000."""
     active_release_id: _builtins.str
     """The release that serves; empty before the first activation."""
     @_builtins.property
     def item_fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___Field]:
-        """The metadata fields of items, at most 64. Fields may be added later;
+        """The metadata fields of items, at most 31. Fields may be added later;
         a release can filter by the fields that were declared when it was built.
         The type of a declared field never changes.
         """
 
     @_builtins.property
     def user_fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___Field]:
-        """The metadata fields of users, at most 64, under the same rules."""
+        """The metadata fields of users, at most 31, under the same rules."""
 
     @_builtins.property
     def event_types(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventType]:
@@ -148,14 +148,17 @@ class Field(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     EMBED_TEXT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The name: a letter, then at most 47 letters, digits or underscores. Words
-    of the filter language (`and`, `in`, `like`, ...) are refused.
+    """The name: a letter, then at most 47 letters, digits or underscores. Refused
+    in upper and lower case are `id`, `vector` and the words of filters: `and`,
+    `or`, `not`, `in`, `like`, `is`, `null`, `true`, `false`, `exists`,
+    `array_length`, `array_contains` and `json_contains`, these two also with
+    `_any` and `_all`.
     """
     type: Global___Field.Type.ValueType
     """The type of the values."""
     embed_text: _builtins.bool
     """Whether the text of this field describes the item for content models.
-    Only a STRING field can say so.
+    Only a STRING field can say so. Default false.
     """
     def __init__(
         self,
@@ -218,14 +221,15 @@ class EventType(_message.Message):
     hyphens.
     """
     weight: _builtins.float
-    """How much one such interaction counts in training, 0 or more. When absent,
-    1. With 0 the interaction marks an item as seen and teaches nothing.
+    """How much one such interaction counts in training, 0 to 1,000,000. When
+    absent, 1. With 0 the interaction marks an item as seen and teaches nothing.
     """
     value_meaning: Global___EventType.ValueMeaning.ValueType
-    """What the value of such an interaction means."""
+    """What the value of such an interaction means. It never changes."""
     liked_from: _builtins.float
     """The value from which the interaction counts as liking the item, for models
-    of implicit feedback. When absent, every value counts.
+    of implicit feedback; finite, and only where `value_meaning` is not NONE.
+    When absent, every value counts.
     """
     def __init__(
         self,

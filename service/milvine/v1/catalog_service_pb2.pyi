@@ -137,8 +137,8 @@ class UpdateCatalogRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """The fields of the catalog to replace: `display_name`, `item_fields`,
-        `user_fields`, `event_types`, `vector_index`. When absent, every field that
-        is set; `*` replaces all.
+        `user_fields`, `event_types`, `vector_index`; others are refused. When
+        absent, every field that is set; `*` alone replaces all.
         """
 
     def __init__(
@@ -166,7 +166,7 @@ class DeleteCatalogRequest(_message.Message):
     catalog_id: _builtins.str
     """The id of the catalog."""
     force: _builtins.bool
-    """Whether to delete what the catalog holds, too."""
+    """Whether to delete what the catalog holds, too. Default false."""
     def __init__(
         self,
         *,

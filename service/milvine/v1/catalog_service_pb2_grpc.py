@@ -69,14 +69,15 @@ class CatalogServiceServicer:
     """
 
     def CreateCatalog(self, request, context):
-        """Creates a catalog. Fails with ALREADY_EXISTS where the id is taken.
+        """Creates a catalog. Fails with ALREADY_EXISTS where the id is taken, and with
+        INVALID_ARGUMENT where a declaration breaks its rule.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCatalog(self, request, context):
-        """Gets a catalog.
+        """Gets a catalog. Fails with NOT_FOUND where there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

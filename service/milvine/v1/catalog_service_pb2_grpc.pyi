@@ -36,9 +36,11 @@ class CatalogServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CatalogServiceAsyncStub: ...
     CreateCatalog: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.CreateCatalogRequest, _catalog_pb2.Catalog]
-    """Creates a catalog. Fails with ALREADY_EXISTS where the id is taken."""
+    """Creates a catalog. Fails with ALREADY_EXISTS where the id is taken, and with
+    INVALID_ARGUMENT where a declaration breaks its rule.
+    """
     GetCatalog: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetCatalogRequest, _catalog_pb2.Catalog]
-    """Gets a catalog."""
+    """Gets a catalog. Fails with NOT_FOUND where there is none."""
     ListCatalogs: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.ListCatalogsRequest, _catalog_service_pb2.ListCatalogsResponse]
     """Lists catalogs by id."""
     UpdateCatalog: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.UpdateCatalogRequest, _catalog_pb2.Catalog]
@@ -58,9 +60,11 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateCatalog: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.CreateCatalogRequest, _catalog_pb2.Catalog]  # type: ignore[assignment]
-    """Creates a catalog. Fails with ALREADY_EXISTS where the id is taken."""
+    """Creates a catalog. Fails with ALREADY_EXISTS where the id is taken, and with
+    INVALID_ARGUMENT where a declaration breaks its rule.
+    """
     GetCatalog: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetCatalogRequest, _catalog_pb2.Catalog]  # type: ignore[assignment]
-    """Gets a catalog."""
+    """Gets a catalog. Fails with NOT_FOUND where there is none."""
     ListCatalogs: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ListCatalogsRequest, _catalog_service_pb2.ListCatalogsResponse]  # type: ignore[assignment]
     """Lists catalogs by id."""
     UpdateCatalog: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.UpdateCatalogRequest, _catalog_pb2.Catalog]  # type: ignore[assignment]
@@ -83,7 +87,9 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.CreateCatalogRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.Catalog, _abc.Awaitable[_catalog_pb2.Catalog]]:
-        """Creates a catalog. Fails with ALREADY_EXISTS where the id is taken."""
+        """Creates a catalog. Fails with ALREADY_EXISTS where the id is taken, and with
+        INVALID_ARGUMENT where a declaration breaks its rule.
+        """
 
     @_abc_1.abstractmethod
     def GetCatalog(
@@ -91,7 +97,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.GetCatalogRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.Catalog, _abc.Awaitable[_catalog_pb2.Catalog]]:
-        """Gets a catalog."""
+        """Gets a catalog. Fails with NOT_FOUND where there is none."""
 
     @_abc_1.abstractmethod
     def ListCatalogs(

@@ -30,10 +30,10 @@ class Interaction(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
-    """The client's id of the event, at most 256 bytes: an event with an id that
-    the catalog has already is counted as a duplicate and not written again.
-    When empty, the user, the item, the event type and the time identify the
-    event.
+    """The client's id of the event, at most 256 bytes of UTF-8 without U+0000: an
+    event with an id that the catalog has already is counted as a duplicate and
+    not written again. When empty, the user, the item, the event type and the
+    time identify the event.
     """
     user_id: _builtins.str
     """The user: 1 to 256 bytes of UTF-8, any characters but U+0000. The user
@@ -48,14 +48,15 @@ class Interaction(_message.Message):
     declares just one.
     """
     value: _builtins.float
-    """The value, finite, in the meaning that the event type declares: the rating,
-    the seconds (0 or more) or the quantity (0 or more). Required by a RATING
-    event type, refused by one without values.
+    """The value, at most 1,000,000,000 and at least its negative, in the meaning
+    that the event type declares: the rating, the seconds (0 or more) or the
+    quantity (0 or more). Required by a RATING event type, refused by one
+    without values.
     """
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
-        """When it happened, kept to the microsecond. When absent, the time at which
-        the server receives it.
+        """When it happened, in the years 1 to 9999, kept to the microsecond. When
+        absent, the time at which the server receives it.
         """
 
     def __init__(

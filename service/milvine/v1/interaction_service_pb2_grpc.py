@@ -59,8 +59,10 @@ class InteractionServiceServicer:
     """
 
     def RecordInteractions(self, request, context):
-        """Records interactions. All of a batch is written or none. May be sent again
-        without harm: what is there already is not written twice.
+        """Records interactions. All of a batch is written or none. Interactions with
+        an `event_id` or an `event_time` may be sent again without harm: what is
+        there already is not written twice. Without both, an interaction that is
+        sent again is a new one, for the server gives it the time of its arrival.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -76,7 +78,7 @@ class InteractionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListInteractions(self, request, context):
-        """Lists the interactions of a user, latest first.
+        """Lists the interactions of a user, latest first; none for an unknown user.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

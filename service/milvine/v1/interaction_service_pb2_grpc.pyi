@@ -36,8 +36,10 @@ class InteractionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> InteractionServiceAsyncStub: ...
     RecordInteractions: _grpc.UnaryUnaryMultiCallable[_interaction_service_pb2.RecordInteractionsRequest, _interaction_service_pb2.RecordInteractionsResponse]
-    """Records interactions. All of a batch is written or none. May be sent again
-    without harm: what is there already is not written twice.
+    """Records interactions. All of a batch is written or none. Interactions with
+    an `event_id` or an `event_time` may be sent again without harm: what is
+    there already is not written twice. Without both, an interaction that is
+    sent again is a new one, for the server gives it the time of its arrival.
     """
     StreamInteractions: _grpc.StreamStreamMultiCallable[_interaction_service_pb2.StreamInteractionsRequest, _interaction_service_pb2.StreamInteractionsResponse]
     """Records a stream of batches, each like RecordInteractions, and acknowledges
@@ -45,7 +47,7 @@ class InteractionServiceStub:
     with an error; batches acknowledged before stay written.
     """
     ListInteractions: _grpc.UnaryUnaryMultiCallable[_interaction_service_pb2.ListInteractionsRequest, _interaction_service_pb2.ListInteractionsResponse]
-    """Lists the interactions of a user, latest first."""
+    """Lists the interactions of a user, latest first; none for an unknown user."""
 
 @_typing.type_check_only
 class InteractionServiceAsyncStub(InteractionServiceStub):
@@ -55,8 +57,10 @@ class InteractionServiceAsyncStub(InteractionServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RecordInteractions: _aio.UnaryUnaryMultiCallable[_interaction_service_pb2.RecordInteractionsRequest, _interaction_service_pb2.RecordInteractionsResponse]  # type: ignore[assignment]
-    """Records interactions. All of a batch is written or none. May be sent again
-    without harm: what is there already is not written twice.
+    """Records interactions. All of a batch is written or none. Interactions with
+    an `event_id` or an `event_time` may be sent again without harm: what is
+    there already is not written twice. Without both, an interaction that is
+    sent again is a new one, for the server gives it the time of its arrival.
     """
     StreamInteractions: _aio.StreamStreamMultiCallable[_interaction_service_pb2.StreamInteractionsRequest, _interaction_service_pb2.StreamInteractionsResponse]  # type: ignore[assignment]
     """Records a stream of batches, each like RecordInteractions, and acknowledges
@@ -64,7 +68,7 @@ class InteractionServiceAsyncStub(InteractionServiceStub):
     with an error; batches acknowledged before stay written.
     """
     ListInteractions: _aio.UnaryUnaryMultiCallable[_interaction_service_pb2.ListInteractionsRequest, _interaction_service_pb2.ListInteractionsResponse]  # type: ignore[assignment]
-    """Lists the interactions of a user, latest first."""
+    """Lists the interactions of a user, latest first; none for an unknown user."""
 
 class InteractionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Records what users did. An acknowledged interaction is durable, and counts
@@ -77,8 +81,10 @@ class InteractionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _interaction_service_pb2.RecordInteractionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_interaction_service_pb2.RecordInteractionsResponse, _abc.Awaitable[_interaction_service_pb2.RecordInteractionsResponse]]:
-        """Records interactions. All of a batch is written or none. May be sent again
-        without harm: what is there already is not written twice.
+        """Records interactions. All of a batch is written or none. Interactions with
+        an `event_id` or an `event_time` may be sent again without harm: what is
+        there already is not written twice. Without both, an interaction that is
+        sent again is a new one, for the server gives it the time of its arrival.
         """
 
     @_abc_1.abstractmethod
@@ -98,6 +104,6 @@ class InteractionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _interaction_service_pb2.ListInteractionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_interaction_service_pb2.ListInteractionsResponse, _abc.Awaitable[_interaction_service_pb2.ListInteractionsResponse]]:
-        """Lists the interactions of a user, latest first."""
+        """Lists the interactions of a user, latest first; none for an unknown user."""
 
 def add_InteractionServiceServicer_to_server(servicer: InteractionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

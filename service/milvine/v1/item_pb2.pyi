@@ -55,8 +55,8 @@ class Item(_message.Message):
     """The client's id: 1 to 256 bytes of UTF-8, any characters but U+0000."""
     @_builtins.property
     def fields(self) -> _containers.MessageMap[_builtins.str, _value_pb2.Value]:
-        """The metadata, by the names that the catalog declares. A field that is not
-        here has no value.
+        """The metadata, by the names that the catalog declares; other names are
+        refused. A field that is not here has no value.
         """
 
     @_builtins.property

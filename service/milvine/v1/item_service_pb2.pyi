@@ -249,7 +249,7 @@ class DeleteItemsResponse(_message.Message):
 
     ITEM_COUNT_FIELD_NUMBER: _builtins.int
     item_count: _builtins.int
-    """How many items existed and were deleted."""
+    """How many of them were registered."""
     def __init__(
         self,
         *,

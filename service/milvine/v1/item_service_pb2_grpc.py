@@ -27,8 +27,9 @@ if _version_not_supported:
 
 
 class ItemServiceStub:
-    """Manages the items of a catalog. A change shows in the active release within
-    a second; a new item is recommended from the next release on.
+    """Manages the items of a catalog. A change of an item that the active release
+    has shows there within a second. A new item is recommended once it has
+    interactions and a model that was trained with them is published.
     """
 
     def __init__(self, channel):
@@ -70,8 +71,9 @@ class ItemServiceStub:
 
 
 class ItemServiceServicer:
-    """Manages the items of a catalog. A change shows in the active release within
-    a second; a new item is recommended from the next release on.
+    """Manages the items of a catalog. A change of an item that the active release
+    has shows there within a second. A new item is recommended once it has
+    interactions and a model that was trained with them is published.
     """
 
     def UpsertItems(self, request, context):
@@ -83,7 +85,7 @@ class ItemServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetItem(self, request, context):
-        """Gets an item.
+        """Gets an item. Fails with NOT_FOUND where it is not registered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,8 +107,9 @@ class ItemServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteItems(self, request, context):
-        """Deletes items: they are recommended no more. Ids that do not exist are
-        passed over. Interactions with them stay.
+        """Deletes items, registered or known by interactions only: they are
+        recommended no more until they are written again. Interactions with them
+        stay.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,8 +166,9 @@ def add_ItemServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ItemService:
-    """Manages the items of a catalog. A change shows in the active release within
-    a second; a new item is recommended from the next release on.
+    """Manages the items of a catalog. A change of an item that the active release
+    has shows there within a second. A new item is recommended once it has
+    interactions and a model that was trained with them is published.
     """
 
     @staticmethod

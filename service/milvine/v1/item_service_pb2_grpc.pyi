@@ -28,8 +28,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ItemServiceStub:
-    """Manages the items of a catalog. A change shows in the active release within
-    a second; a new item is recommended from the next release on.
+    """Manages the items of a catalog. A change of an item that the active release
+    has shows there within a second. A new item is recommended once it has
+    interactions and a model that was trained with them is published.
     """
 
     @_typing.overload
@@ -41,7 +42,7 @@ class ItemServiceStub:
     All of a batch is written or none.
     """
     GetItem: _grpc.UnaryUnaryMultiCallable[_item_service_pb2.GetItemRequest, _item_pb2.Item]
-    """Gets an item."""
+    """Gets an item. Fails with NOT_FOUND where it is not registered."""
     BatchGetItems: _grpc.UnaryUnaryMultiCallable[_item_service_pb2.BatchGetItemsRequest, _item_service_pb2.BatchGetItemsResponse]
     """Gets several items. Items that do not exist are left out of the answer
     and named in `missing_item_ids`.
@@ -49,8 +50,9 @@ class ItemServiceStub:
     ListItems: _grpc.UnaryUnaryMultiCallable[_item_service_pb2.ListItemsRequest, _item_service_pb2.ListItemsResponse]
     """Lists items by id."""
     DeleteItems: _grpc.UnaryUnaryMultiCallable[_item_service_pb2.DeleteItemsRequest, _item_service_pb2.DeleteItemsResponse]
-    """Deletes items: they are recommended no more. Ids that do not exist are
-    passed over. Interactions with them stay.
+    """Deletes items, registered or known by interactions only: they are
+    recommended no more until they are written again. Interactions with them
+    stay.
     """
     ImportItems: _grpc.StreamUnaryMultiCallable[_item_service_pb2.ImportItemsRequest, _item_service_pb2.ImportItemsResponse]
     """Writes a stream of batches, each like UpsertItems, and answers when the
@@ -60,8 +62,9 @@ class ItemServiceStub:
 
 @_typing.type_check_only
 class ItemServiceAsyncStub(ItemServiceStub):
-    """Manages the items of a catalog. A change shows in the active release within
-    a second; a new item is recommended from the next release on.
+    """Manages the items of a catalog. A change of an item that the active release
+    has shows there within a second. A new item is recommended once it has
+    interactions and a model that was trained with them is published.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -70,7 +73,7 @@ class ItemServiceAsyncStub(ItemServiceStub):
     All of a batch is written or none.
     """
     GetItem: _aio.UnaryUnaryMultiCallable[_item_service_pb2.GetItemRequest, _item_pb2.Item]  # type: ignore[assignment]
-    """Gets an item."""
+    """Gets an item. Fails with NOT_FOUND where it is not registered."""
     BatchGetItems: _aio.UnaryUnaryMultiCallable[_item_service_pb2.BatchGetItemsRequest, _item_service_pb2.BatchGetItemsResponse]  # type: ignore[assignment]
     """Gets several items. Items that do not exist are left out of the answer
     and named in `missing_item_ids`.
@@ -78,8 +81,9 @@ class ItemServiceAsyncStub(ItemServiceStub):
     ListItems: _aio.UnaryUnaryMultiCallable[_item_service_pb2.ListItemsRequest, _item_service_pb2.ListItemsResponse]  # type: ignore[assignment]
     """Lists items by id."""
     DeleteItems: _aio.UnaryUnaryMultiCallable[_item_service_pb2.DeleteItemsRequest, _item_service_pb2.DeleteItemsResponse]  # type: ignore[assignment]
-    """Deletes items: they are recommended no more. Ids that do not exist are
-    passed over. Interactions with them stay.
+    """Deletes items, registered or known by interactions only: they are
+    recommended no more until they are written again. Interactions with them
+    stay.
     """
     ImportItems: _aio.StreamUnaryMultiCallable[_item_service_pb2.ImportItemsRequest, _item_service_pb2.ImportItemsResponse]  # type: ignore[assignment]
     """Writes a stream of batches, each like UpsertItems, and answers when the
@@ -88,8 +92,9 @@ class ItemServiceAsyncStub(ItemServiceStub):
     """
 
 class ItemServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Manages the items of a catalog. A change shows in the active release within
-    a second; a new item is recommended from the next release on.
+    """Manages the items of a catalog. A change of an item that the active release
+    has shows there within a second. A new item is recommended once it has
+    interactions and a model that was trained with them is published.
     """
 
     @_abc_1.abstractmethod
@@ -108,7 +113,7 @@ class ItemServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _item_service_pb2.GetItemRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_item_pb2.Item, _abc.Awaitable[_item_pb2.Item]]:
-        """Gets an item."""
+        """Gets an item. Fails with NOT_FOUND where it is not registered."""
 
     @_abc_1.abstractmethod
     def BatchGetItems(
@@ -134,8 +139,9 @@ class ItemServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _item_service_pb2.DeleteItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_item_service_pb2.DeleteItemsResponse, _abc.Awaitable[_item_service_pb2.DeleteItemsResponse]]:
-        """Deletes items: they are recommended no more. Ids that do not exist are
-        passed over. Interactions with them stay.
+        """Deletes items, registered or known by interactions only: they are
+        recommended no more until they are written again. Interactions with them
+        stay.
         """
 
     @_abc_1.abstractmethod

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -32,11 +33,11 @@ class Model(_message.Message):
     CONFIG_FIELD_NUMBER: _builtins.int
     USER_COUNT_FIELD_NUMBER: _builtins.int
     ITEM_COUNT_FIELD_NUMBER: _builtins.int
-    INTERACTION_COUNT_FIELD_NUMBER: _builtins.int
+    PAIR_COUNT_FIELD_NUMBER: _builtins.int
     DIMENSION_FIELD_NUMBER: _builtins.int
     DATA_FINGERPRINT_FIELD_NUMBER: _builtins.int
     EVALUATION_FIELD_NUMBER: _builtins.int
-    TRAIN_SECONDS_FIELD_NUMBER: _builtins.int
+    TRAIN_DURATION_FIELD_NUMBER: _builtins.int
     EPOCHS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EVENT_TYPES_FIELD_NUMBER: _builtins.int
@@ -50,14 +51,14 @@ class Model(_message.Message):
     """How many users it learned from."""
     item_count: _builtins.int
     """How many items have a vector."""
-    interaction_count: _builtins.int
-    """How many interactions it learned from."""
+    pair_count: _builtins.int
+    """How many pairs of a user and an item it learned from: all interactions of a
+    user with an item make one pair.
+    """
     dimension: _builtins.int
     """The dimensions of its vectors."""
     data_fingerprint: _builtins.str
     """A digest of the interactions that it learned from."""
-    train_seconds: _builtins.float
-    """How long training took, evaluation left out."""
     @_builtins.property
     def config(self) -> Global___ModelConfig:
         """The family and every setting as it was used, defaults filled in."""
@@ -69,8 +70,12 @@ class Model(_message.Message):
         """
 
     @_builtins.property
+    def train_duration(self) -> _duration_pb2.Duration:
+        """How long training took, evaluation left out."""
+
+    @_builtins.property
     def epochs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EpochReport]:
-        """The reports of the epochs in order."""
+        """The reports of the epochs in order, those of the training on everything."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -89,18 +94,18 @@ class Model(_message.Message):
         config: Global___ModelConfig | None = ...,
         user_count: _builtins.int = ...,
         item_count: _builtins.int = ...,
-        interaction_count: _builtins.int = ...,
+        pair_count: _builtins.int = ...,
         dimension: _builtins.int = ...,
         data_fingerprint: _builtins.str = ...,
         evaluation: Global___Evaluation | None = ...,
-        train_seconds: _builtins.float = ...,
+        train_duration: _duration_pb2.Duration | None = ...,
         epochs: _abc.Iterable[Global___EpochReport] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         event_types: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "create_time", b"create_time", "evaluation", b"evaluation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "create_time", b"create_time", "evaluation", b"evaluation", "train_duration", b"train_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "config", b"config", "create_time", b"create_time", "data_fingerprint", b"data_fingerprint", "dimension", b"dimension", "display_name", b"display_name", "epochs", b"epochs", "evaluation", b"evaluation", "event_types", b"event_types", "interaction_count", b"interaction_count", "item_count", b"item_count", "model_id", b"model_id", "train_seconds", b"train_seconds", "user_count", b"user_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "config", b"config", "create_time", b"create_time", "data_fingerprint", b"data_fingerprint", "dimension", b"dimension", "display_name", b"display_name", "epochs", b"epochs", "evaluation", b"evaluation", "event_types", b"event_types", "item_count", b"item_count", "model_id", b"model_id", "pair_count", b"pair_count", "train_duration", b"train_duration", "user_count", b"user_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -321,7 +326,7 @@ class Holdout(_message.Message):
     CUTOFFS_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     method: Global___Holdout.Method.ValueType
-    """The way to choose."""
+    """The way to choose. Default LATEST."""
     fraction: _builtins.float
     """The share of each user's items that is held out, over 0 and under 1. When
     absent, one item of each user. A user with a single item is never held out.
@@ -449,26 +454,28 @@ class EpochReport(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     EPOCH_COUNT_FIELD_NUMBER: _builtins.int
     LOSS_FIELD_NUMBER: _builtins.int
-    SECONDS_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """The number of the pass, from 1."""
     epoch_count: _builtins.int
     """The number of passes."""
     loss: _builtins.float
     """The training loss after the pass, in the family's own terms."""
-    seconds: _builtins.float
-    """How long the pass took."""
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long the pass took."""
+
     def __init__(
         self,
         *,
         epoch: _builtins.int = ...,
         epoch_count: _builtins.int = ...,
         loss: _builtins.float = ...,
-        seconds: _builtins.float = ...,
+        duration: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "epoch_count", b"epoch_count", "loss", b"loss", "seconds", b"seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "epoch", b"epoch", "epoch_count", b"epoch_count", "loss", b"loss"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -34,20 +34,22 @@ class TrainModelRequest(_message.Message):
     catalog_id: _builtins.str
     """The catalog to learn from."""
     display_name: _builtins.str
-    """A name for people, at most 256 bytes."""
+    """A name for people, at most 256 bytes, without U+0000."""
     @_builtins.property
     def config(self) -> _model_pb2.ModelConfig:
         """The family and its settings."""
 
     @_builtins.property
     def holdout(self) -> _model_pb2.Holdout:
-        """What to hold out. After measuring, the model is trained again on
-        everything. When absent, the latest item of each user.
+        """What to hold out to measure the model. After measuring, it is trained again
+        on everything. When absent, the latest item of each user.
         """
 
     @_builtins.property
     def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The event types to learn from. When empty, all."""
+        """The event types to learn from, of those that the catalog declares. When
+        empty, all.
+        """
 
     def __init__(
         self,
@@ -110,6 +112,7 @@ class TrainModelMetadata(_message.Message):
     CATALOG_ID_FIELD_NUMBER: _builtins.int
     STAGE_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
+    HOLDOUT_EPOCHS_FIELD_NUMBER: _builtins.int
     EPOCHS_FIELD_NUMBER: _builtins.int
     catalog_id: _builtins.str
     """The catalog that is learned from."""
@@ -118,8 +121,12 @@ class TrainModelMetadata(_message.Message):
     progress: _builtins.float
     """The share that is done, 0 to 1."""
     @_builtins.property
+    def holdout_epochs(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.EpochReport]:
+        """The reports of the epochs of FITTING_HOLDOUT so far."""
+
+    @_builtins.property
     def epochs(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.EpochReport]:
-        """The reports of the epochs of the step under way."""
+        """The reports of the epochs of FITTING so far."""
 
     def __init__(
         self,
@@ -127,11 +134,12 @@ class TrainModelMetadata(_message.Message):
         catalog_id: _builtins.str = ...,
         stage: Global___TrainModelMetadata.Stage.ValueType = ...,
         progress: _builtins.float = ...,
+        holdout_epochs: _abc.Iterable[_model_pb2.EpochReport] | None = ...,
         epochs: _abc.Iterable[_model_pb2.EpochReport] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "epochs", b"epochs", "progress", b"progress", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "epochs", b"epochs", "holdout_epochs", b"holdout_epochs", "progress", b"progress", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -273,12 +281,12 @@ class WatchTrainingResponse(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     stage: Global___TrainModelMetadata.Stage.ValueType
-    """The step under way."""
+    """The step of the epoch; without an epoch, the step that began."""
     progress: _builtins.float
     """The share of the operation that is done, 0 to 1."""
     @_builtins.property
     def epoch(self) -> _model_pb2.EpochReport:
-        """The epoch that ended; absent where only the step changed."""
+        """The epoch that ended; absent where a step began."""
 
     def __init__(
         self,

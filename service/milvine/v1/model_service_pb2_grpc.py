@@ -70,16 +70,17 @@ class ModelServiceServicer:
     """
 
     def TrainModel(self, request, context):
-        """Trains a model on the interactions of a catalog. Fails with
+        """Trains a model on the interactions of a catalog. The operation fails with
         FAILED_PRECONDITION where the catalog has nothing that the family learns
-        from.
+        from; the call itself with ABORTED while another training of the catalog is
+        under way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """Gets a model.
+        """Gets a model. Fails with NOT_FOUND where there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,8 +102,10 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchTraining(self, request, context):
-        """Follows a training: sends the reports of past epochs at once and each
-        new one as it ends, and ends with the operation.
+        """Follows a training: sends the reports of all past epochs at once and each
+        new one as it ends, leaves none out, and ends with the operation. Of one
+        that has ended, sends all that there was. Fails with NOT_FOUND for what is
+        no training.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,12 +37,13 @@ class ModelServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
     TrainModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.TrainModelRequest, _operations_pb2.Operation]
-    """Trains a model on the interactions of a catalog. Fails with
+    """Trains a model on the interactions of a catalog. The operation fails with
     FAILED_PRECONDITION where the catalog has nothing that the family learns
-    from.
+    from; the call itself with ABORTED while another training of the catalog is
+    under way.
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_pb2.Model]
-    """Gets a model."""
+    """Gets a model. Fails with NOT_FOUND where there is none."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]
     """Lists the models of a catalog, newest first."""
     DeleteModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.DeleteModelRequest, _empty_pb2.Empty]
@@ -50,8 +51,10 @@ class ModelServiceStub:
     release was made of it.
     """
     WatchTraining: _grpc.UnaryStreamMultiCallable[_model_service_pb2.WatchTrainingRequest, _model_service_pb2.WatchTrainingResponse]
-    """Follows a training: sends the reports of past epochs at once and each
-    new one as it ends, and ends with the operation.
+    """Follows a training: sends the reports of all past epochs at once and each
+    new one as it ends, leaves none out, and ends with the operation. Of one
+    that has ended, sends all that there was. Fails with NOT_FOUND for what is
+    no training.
     """
 
 @_typing.type_check_only
@@ -60,12 +63,13 @@ class ModelServiceAsyncStub(ModelServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     TrainModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.TrainModelRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Trains a model on the interactions of a catalog. Fails with
+    """Trains a model on the interactions of a catalog. The operation fails with
     FAILED_PRECONDITION where the catalog has nothing that the family learns
-    from.
+    from; the call itself with ABORTED while another training of the catalog is
+    under way.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_pb2.Model]  # type: ignore[assignment]
-    """Gets a model."""
+    """Gets a model. Fails with NOT_FOUND where there is none."""
     ListModels: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models of a catalog, newest first."""
     DeleteModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.DeleteModelRequest, _empty_pb2.Empty]  # type: ignore[assignment]
@@ -73,8 +77,10 @@ class ModelServiceAsyncStub(ModelServiceStub):
     release was made of it.
     """
     WatchTraining: _aio.UnaryStreamMultiCallable[_model_service_pb2.WatchTrainingRequest, _model_service_pb2.WatchTrainingResponse]  # type: ignore[assignment]
-    """Follows a training: sends the reports of past epochs at once and each
-    new one as it ends, and ends with the operation.
+    """Follows a training: sends the reports of all past epochs at once and each
+    new one as it ends, leaves none out, and ends with the operation. Of one
+    that has ended, sends all that there was. Fails with NOT_FOUND for what is
+    no training.
     """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -86,9 +92,10 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.TrainModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Trains a model on the interactions of a catalog. Fails with
+        """Trains a model on the interactions of a catalog. The operation fails with
         FAILED_PRECONDITION where the catalog has nothing that the family learns
-        from.
+        from; the call itself with ABORTED while another training of the catalog is
+        under way.
         """
 
     @_abc_1.abstractmethod
@@ -97,7 +104,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.GetModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_pb2.Model, _abc.Awaitable[_model_pb2.Model]]:
-        """Gets a model."""
+        """Gets a model. Fails with NOT_FOUND where there is none."""
 
     @_abc_1.abstractmethod
     def ListModels(
@@ -123,8 +130,10 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.WatchTrainingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_model_service_pb2.WatchTrainingResponse], _abc.AsyncIterator[_model_service_pb2.WatchTrainingResponse]]:
-        """Follows a training: sends the reports of past epochs at once and each
-        new one as it ends, and ends with the operation.
+        """Follows a training: sends the reports of all past epochs at once and each
+        new one as it ends, leaves none out, and ends with the operation. Of one
+        that has ended, sends all that there was. Fails with NOT_FOUND for what is
+        no training.
         """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -66,10 +66,9 @@ class Release(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     ITEM_COUNT_FIELD_NUMBER: _builtins.int
     USER_COUNT_FIELD_NUMBER: _builtins.int
-    ITEM_COLLECTION_FIELD_NUMBER: _builtins.int
-    USER_COLLECTION_FIELD_NUMBER: _builtins.int
     ITEM_FIELDS_FIELD_NUMBER: _builtins.int
     USER_FIELDS_FIELD_NUMBER: _builtins.int
+    COLLECTIONS_FIELD_NUMBER: _builtins.int
     GATE_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
@@ -86,10 +85,6 @@ class Release(_message.Message):
     """How many items its collection has."""
     user_count: _builtins.int
     """How many users its collection has."""
-    item_collection: _builtins.str
-    """The physical collection of the items."""
-    user_collection: _builtins.str
-    """The physical collection of the users."""
     failure: _builtins.str
     """Why it failed, for people; empty unless FAILED."""
     @_builtins.property
@@ -98,11 +93,15 @@ class Release(_message.Message):
 
     @_builtins.property
     def user_fields(self) -> _containers.RepeatedCompositeFieldContainer[_catalog_pb2.Field]:
-        """The user fields that it can filter by."""
+        """The user fields that it can filter by and return."""
+
+    @_builtins.property
+    def collections(self) -> Global___Collections:
+        """Its collections in the vector store."""
 
     @_builtins.property
     def gate(self) -> Global___Gate:
-        """What the checks before activation measured."""
+        """What the checks before activation measured; absent before them."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -121,22 +120,57 @@ class Release(_message.Message):
         state: Global___Release.State.ValueType = ...,
         item_count: _builtins.int = ...,
         user_count: _builtins.int = ...,
-        item_collection: _builtins.str = ...,
-        user_collection: _builtins.str = ...,
         item_fields: _abc.Iterable[_catalog_pb2.Field] | None = ...,
         user_fields: _abc.Iterable[_catalog_pb2.Field] | None = ...,
+        collections: Global___Collections | None = ...,
         gate: Global___Gate | None = ...,
         failure: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         activate_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "create_time", b"create_time", "gate", b"gate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "collections", b"collections", "create_time", b"create_time", "gate", b"gate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "catalog_id", b"catalog_id", "create_time", b"create_time", "failure", b"failure", "gate", b"gate", "item_collection", b"item_collection", "item_count", b"item_count", "item_fields", b"item_fields", "model_id", b"model_id", "release_id", b"release_id", "state", b"state", "user_collection", b"user_collection", "user_count", b"user_count", "user_fields", b"user_fields"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "catalog_id", b"catalog_id", "collections", b"collections", "create_time", b"create_time", "failure", b"failure", "gate", b"gate", "item_count", b"item_count", "item_fields", b"item_fields", "model_id", b"model_id", "release_id", b"release_id", "state", b"state", "user_count", b"user_count", "user_fields", b"user_fields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Release: _TypeAlias = Release  # noqa: Y015
+
+@_typing.final
+class Collections(_message.Message):
+    """The collections of a release, by their names in the vector store. Each has
+    the fields of its side. Other readers may read them; only the service writes.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    ITEM_NEIGHBOURS_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    USER_NEIGHBOURS_FIELD_NUMBER: _builtins.int
+    items: _builtins.str
+    """The items: the inner product of a user's vector with one is the score."""
+    item_neighbours: _builtins.str
+    """The directions of the items, by which SimilarItems finds neighbours."""
+    users: _builtins.str
+    """The users."""
+    user_neighbours: _builtins.str
+    """The directions of the users, by which SimilarUsers finds neighbours."""
+    def __init__(
+        self,
+        *,
+        items: _builtins.str = ...,
+        item_neighbours: _builtins.str = ...,
+        users: _builtins.str = ...,
+        user_neighbours: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_neighbours", b"item_neighbours", "items", b"items", "user_neighbours", b"user_neighbours", "users", b"users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Collections: _TypeAlias = Collections  # noqa: Y015
 
 @_typing.final
 class Gate(_message.Message):

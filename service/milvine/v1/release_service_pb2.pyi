@@ -34,15 +34,15 @@ class PublishModelRequest(_message.Message):
     """The model."""
     hold: _builtins.bool
     """Whether to build and check only, and leave the activation to
-    ActivateRelease.
+    ActivateRelease. Default false.
     """
     min_index_recall: _builtins.float
     """The least share of the exact best hits that the live index must find, 0 to
     1. Default 0.95.
     """
     keep_releases: _builtins.int
-    """How many READY releases to keep beside the active one; older ones are
-    deleted once the new one is active. Default 1.
+    """How many READY releases to keep beside the active one, 0 to 100; older ones
+    are deleted once the new one is active. Default 1. Does nothing with `hold`.
     """
     def __init__(
         self,

@@ -73,14 +73,15 @@ class ReleaseServiceServicer:
 
     def PublishModel(self, request, context):
         """Builds a release of a model, checks it and activates it. Where a check
-        fails, the operation fails and the active release stays.
+        fails, the operation fails and the active release stays. The call itself
+        fails with ABORTED while another publication of the catalog is under way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRelease(self, request, context):
-        """Gets a release.
+        """Gets a release. Fails with NOT_FOUND where there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,7 +95,8 @@ class ReleaseServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ActivateRelease(self, request, context):
-        """Makes a READY release the active one, also to go back to an older one.
+        """Makes a READY release the active one, also to go back to an older one. Fails
+        with FAILED_PRECONDITION in another state; the active one stays so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

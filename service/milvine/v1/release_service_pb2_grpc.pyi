@@ -40,14 +40,17 @@ class ReleaseServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ReleaseServiceAsyncStub: ...
     PublishModel: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.PublishModelRequest, _operations_pb2.Operation]
     """Builds a release of a model, checks it and activates it. Where a check
-    fails, the operation fails and the active release stays.
+    fails, the operation fails and the active release stays. The call itself
+    fails with ABORTED while another publication of the catalog is under way.
     """
     GetRelease: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.GetReleaseRequest, _release_pb2.Release]
-    """Gets a release."""
+    """Gets a release. Fails with NOT_FOUND where there is none."""
     ListReleases: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.ListReleasesRequest, _release_service_pb2.ListReleasesResponse]
     """Lists the releases of a catalog, newest first."""
     ActivateRelease: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.ActivateReleaseRequest, _release_pb2.Release]
-    """Makes a READY release the active one, also to go back to an older one."""
+    """Makes a READY release the active one, also to go back to an older one. Fails
+    with FAILED_PRECONDITION in another state; the active one stays so.
+    """
     DeleteRelease: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.DeleteReleaseRequest, _empty_pb2.Empty]
     """Deletes a release with its collections. Fails with FAILED_PRECONDITION for
     the active one.
@@ -62,14 +65,17 @@ class ReleaseServiceAsyncStub(ReleaseServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     PublishModel: _aio.UnaryUnaryMultiCallable[_release_service_pb2.PublishModelRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Builds a release of a model, checks it and activates it. Where a check
-    fails, the operation fails and the active release stays.
+    fails, the operation fails and the active release stays. The call itself
+    fails with ABORTED while another publication of the catalog is under way.
     """
     GetRelease: _aio.UnaryUnaryMultiCallable[_release_service_pb2.GetReleaseRequest, _release_pb2.Release]  # type: ignore[assignment]
-    """Gets a release."""
+    """Gets a release. Fails with NOT_FOUND where there is none."""
     ListReleases: _aio.UnaryUnaryMultiCallable[_release_service_pb2.ListReleasesRequest, _release_service_pb2.ListReleasesResponse]  # type: ignore[assignment]
     """Lists the releases of a catalog, newest first."""
     ActivateRelease: _aio.UnaryUnaryMultiCallable[_release_service_pb2.ActivateReleaseRequest, _release_pb2.Release]  # type: ignore[assignment]
-    """Makes a READY release the active one, also to go back to an older one."""
+    """Makes a READY release the active one, also to go back to an older one. Fails
+    with FAILED_PRECONDITION in another state; the active one stays so.
+    """
     DeleteRelease: _aio.UnaryUnaryMultiCallable[_release_service_pb2.DeleteReleaseRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a release with its collections. Fails with FAILED_PRECONDITION for
     the active one.
@@ -87,7 +93,8 @@ class ReleaseServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
         """Builds a release of a model, checks it and activates it. Where a check
-        fails, the operation fails and the active release stays.
+        fails, the operation fails and the active release stays. The call itself
+        fails with ABORTED while another publication of the catalog is under way.
         """
 
     @_abc_1.abstractmethod
@@ -96,7 +103,7 @@ class ReleaseServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _release_service_pb2.GetReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_release_pb2.Release, _abc.Awaitable[_release_pb2.Release]]:
-        """Gets a release."""
+        """Gets a release. Fails with NOT_FOUND where there is none."""
 
     @_abc_1.abstractmethod
     def ListReleases(
@@ -112,7 +119,9 @@ class ReleaseServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _release_service_pb2.ActivateReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_release_pb2.Release, _abc.Awaitable[_release_pb2.Release]]:
-        """Makes a READY release the active one, also to go back to an older one."""
+        """Makes a READY release the active one, also to go back to an older one. Fails
+        with FAILED_PRECONDITION in another state; the active one stays so.
+        """
 
     @_abc_1.abstractmethod
     def DeleteRelease(

@@ -8,7 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from milvine.v1 import retrieval_pb2 as _retrieval_pb2
 from milvine.v1 import value_pb2 as _value_pb2
 import builtins as _builtins
 import sys
@@ -40,7 +40,7 @@ class Subject(_message.Message):
 
     @_builtins.property
     def vector(self) -> Global___Vector:
-        """A vector of the release's dimension, each element finite."""
+        """A point of the release's embedding space."""
 
     def __init__(
         self,
@@ -96,16 +96,18 @@ class HistoryEvent(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
-    """The item: 1 to 256 bytes of UTF-8."""
+    """The item: 1 to 256 bytes of UTF-8, any characters but U+0000."""
     event_type: _builtins.str
     """An event type that the catalog declares. May be empty where the catalog
     declares just one.
     """
     value: _builtins.float
-    """The value, under the rules of the event type."""
+    """The value, under the rules of an interaction's."""
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
-        """When it happened. When absent, just now."""
+        """When it happened, in the years 1 to 9999. When absent, just now, after the
+        events before it.
+        """
 
     def __init__(
         self,
@@ -134,7 +136,9 @@ class Vector(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The elements."""
+        """The elements, finite: as many as the release's model has dimensions, at most
+        32,768.
+        """
 
     def __init__(
         self,
@@ -150,8 +154,8 @@ class Vector(_message.Message):
 Global___Vector: _TypeAlias = Vector  # noqa: Y015
 
 @_typing.final
-class RecommendOptions(_message.Message):
-    """What to recommend, whoever the subject is."""
+class RecommendRequest(_message.Message):
+    """Asks for recommendations."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -176,25 +180,37 @@ class RecommendOptions(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    CATALOG_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     FILTER_PARAMS_FIELD_NUMBER: _builtins.int
     EXCLUDE_ITEM_IDS_FIELD_NUMBER: _builtins.int
     INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
     RETURN_FIELDS_FIELD_NUMBER: _builtins.int
+    catalog_id: _builtins.str
+    """The catalog to recommend from."""
     page_size: _builtins.int
     """The most hits to return. 0 takes 10; over 1,000 is read as 1,000; negative
     is refused.
     """
     filter: _builtins.str
-    """The filter that every hit must match, in the filter language; at most
-    16,384 bytes. Empty matches everything.
+    """The filter that every hit must match, in the filter language over item
+    fields; at most 16,384 bytes. Empty matches everything.
     """
     include_seen: _builtins.bool
-    """Whether items of the subject's own history may be among the hits."""
+    """Whether items of the subject's own history may be among the hits. Default
+    false.
+    """
+    @_builtins.property
+    def subject(self) -> Global___Subject:
+        """Whom to recommend to."""
+
     @_builtins.property
     def filter_params(self) -> _containers.MessageMap[_builtins.str, _value_pb2.Value]:
-        """The values of the `{name}` placeholders of the filter."""
+        """The values of the `{name}` placeholders of the filter; each must stand in
+        it.
+        """
 
     @_builtins.property
     def exclude_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -202,13 +218,15 @@ class RecommendOptions(_message.Message):
 
     @_builtins.property
     def return_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The item fields to return with each hit; `*` alone returns all. When empty,
-        none.
+        """The item fields to return with each hit, at most 64; `*` alone returns all.
+        When empty, none.
         """
 
     def __init__(
         self,
         *,
+        catalog_id: _builtins.str = ...,
+        subject: Global___Subject | None = ...,
         page_size: _builtins.int = ...,
         filter: _builtins.str = ...,
         filter_params: _abc.Mapping[_builtins.str, _value_pb2.Value] | None = ...,
@@ -216,43 +234,9 @@ class RecommendOptions(_message.Message):
         include_seen: _builtins.bool = ...,
         return_fields: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude_item_ids", b"exclude_item_ids", "filter", b"filter", "filter_params", b"filter_params", "include_seen", b"include_seen", "page_size", b"page_size", "return_fields", b"return_fields"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___RecommendOptions: _TypeAlias = RecommendOptions  # noqa: Y015
-
-@_typing.final
-class RecommendRequest(_message.Message):
-    """Asks for recommendations."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CATALOG_ID_FIELD_NUMBER: _builtins.int
-    SUBJECT_FIELD_NUMBER: _builtins.int
-    OPTIONS_FIELD_NUMBER: _builtins.int
-    catalog_id: _builtins.str
-    """The catalog to recommend from."""
-    @_builtins.property
-    def subject(self) -> Global___Subject:
-        """Whom to recommend to."""
-
-    @_builtins.property
-    def options(self) -> Global___RecommendOptions:
-        """What to recommend."""
-
-    def __init__(
-        self,
-        *,
-        catalog_id: _builtins.str = ...,
-        subject: Global___Subject | None = ...,
-        options: Global___RecommendOptions | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "subject", b"subject"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "options", b"options", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "exclude_item_ids", b"exclude_item_ids", "filter", b"filter", "filter_params", b"filter_params", "include_seen", b"include_seen", "page_size", b"page_size", "return_fields", b"return_fields", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -264,57 +248,15 @@ class RecommendResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    class _Source:
-        ValueType = _typing.NewType("ValueType", _builtins.int)
-        V: _TypeAlias = ValueType  # noqa: Y015
-
-    class _SourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[RecommendResponse._Source.ValueType], _builtins.type):
-        DESCRIPTOR: _descriptor.EnumDescriptor
-        SOURCE_UNSPECIFIED: RecommendResponse._Source.ValueType  # 0
-        """Not a source."""
-        SOURCE_PERSONAL: RecommendResponse._Source.ValueType  # 1
-        """By the subject's own vector."""
-        SOURCE_POPULAR: RecommendResponse._Source.ValueType  # 2
-        """By popularity: nothing is known of the subject."""
-
-    class Source(_Source, metaclass=_SourceEnumTypeWrapper):
-        """How hits were found."""
-
-    SOURCE_UNSPECIFIED: RecommendResponse.Source.ValueType  # 0
-    """Not a source."""
-    SOURCE_PERSONAL: RecommendResponse.Source.ValueType  # 1
-    """By the subject's own vector."""
-    SOURCE_POPULAR: RecommendResponse.Source.ValueType  # 2
-    """By popularity: nothing is known of the subject."""
-
-    class _Shortfall:
-        ValueType = _typing.NewType("ValueType", _builtins.int)
-        V: _TypeAlias = ValueType  # noqa: Y015
-
-    class _ShortfallEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[RecommendResponse._Shortfall.ValueType], _builtins.type):
-        DESCRIPTOR: _descriptor.EnumDescriptor
-        SHORTFALL_UNSPECIFIED: RecommendResponse._Shortfall.ValueType  # 0
-        """There are as many as asked for."""
-        SHORTFALL_NO_MORE_MATCHES: RecommendResponse._Shortfall.ValueType  # 1
-        """No more items match the filter and are neither seen nor excluded."""
-
-    class Shortfall(_Shortfall, metaclass=_ShortfallEnumTypeWrapper):
-        """Why there are fewer hits than asked for."""
-
-    SHORTFALL_UNSPECIFIED: RecommendResponse.Shortfall.ValueType  # 0
-    """There are as many as asked for."""
-    SHORTFALL_NO_MORE_MATCHES: RecommendResponse.Shortfall.ValueType  # 1
-    """No more items match the filter and are neither seen nor excluded."""
-
     HITS_FIELD_NUMBER: _builtins.int
     RELEASE_ID_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     SHORTFALL_FIELD_NUMBER: _builtins.int
     release_id: _builtins.str
     """The release that answered."""
-    source: Global___RecommendResponse.Source.ValueType
+    source: _retrieval_pb2.Source.ValueType
     """How the hits were found."""
-    shortfall: Global___RecommendResponse.Shortfall.ValueType
+    shortfall: _retrieval_pb2.Shortfall.ValueType
     """Why there are fewer hits than asked for."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemHit]:
@@ -325,8 +267,8 @@ class RecommendResponse(_message.Message):
         *,
         hits: _abc.Iterable[Global___ItemHit] | None = ...,
         release_id: _builtins.str = ...,
-        source: Global___RecommendResponse.Source.ValueType = ...,
-        shortfall: Global___RecommendResponse.Shortfall.ValueType = ...,
+        source: _retrieval_pb2.Source.ValueType = ...,
+        shortfall: _retrieval_pb2.Shortfall.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -369,7 +311,7 @@ class ItemHit(_message.Message):
     item_id: _builtins.str
     """The item."""
     score: _builtins.float
-    """How well it fits, the higher the better: the model's score for
+    """How well it fits, the higher the better: the model's score for personal
     recommendations, the cosine for similar items, the number of users for
     popular ones. Comparable within one answer only.
     """
@@ -398,29 +340,84 @@ class BatchRecommendRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class FilterParamsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _value_pb2.Value: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _value_pb2.Value | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CATALOG_ID_FIELD_NUMBER: _builtins.int
     SUBJECTS_FIELD_NUMBER: _builtins.int
-    OPTIONS_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    FILTER_PARAMS_FIELD_NUMBER: _builtins.int
+    EXCLUDE_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
+    RETURN_FIELDS_FIELD_NUMBER: _builtins.int
     catalog_id: _builtins.str
     """The catalog to recommend from."""
+    page_size: _builtins.int
+    """The most hits to return. 0 takes 10; over 1,000 is read as 1,000; negative
+    is refused.
+    """
+    filter: _builtins.str
+    """The filter that every hit must match, in the filter language over item
+    fields; at most 16,384 bytes. Empty matches everything.
+    """
+    include_seen: _builtins.bool
+    """Whether items of the subject's own history may be among the hits. Default
+    false.
+    """
     @_builtins.property
     def subjects(self) -> _containers.RepeatedCompositeFieldContainer[Global___Subject]:
         """Whom to recommend to, 1 to 256."""
 
     @_builtins.property
-    def options(self) -> Global___RecommendOptions:
-        """What to recommend to each."""
+    def filter_params(self) -> _containers.MessageMap[_builtins.str, _value_pb2.Value]:
+        """The values of the `{name}` placeholders of the filter; each must stand in
+        it.
+        """
+
+    @_builtins.property
+    def exclude_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Items that must not be among the hits, at most 10,000."""
+
+    @_builtins.property
+    def return_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The item fields to return with each hit, at most 64; `*` alone returns all.
+        When empty, none.
+        """
 
     def __init__(
         self,
         *,
         catalog_id: _builtins.str = ...,
         subjects: _abc.Iterable[Global___Subject] | None = ...,
-        options: Global___RecommendOptions | None = ...,
+        page_size: _builtins.int = ...,
+        filter: _builtins.str = ...,
+        filter_params: _abc.Mapping[_builtins.str, _value_pb2.Value] | None = ...,
+        exclude_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        include_seen: _builtins.bool = ...,
+        return_fields: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "options", b"options", "subjects", b"subjects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "exclude_item_ids", b"exclude_item_ids", "filter", b"filter", "filter_params", b"filter_params", "include_seen", b"include_seen", "page_size", b"page_size", "return_fields", b"return_fields", "subjects", b"subjects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -492,14 +489,20 @@ class SimilarItemsRequest(_message.Message):
     is refused.
     """
     filter: _builtins.str
-    """The filter that every hit must match, in the filter language."""
+    """The filter that every hit must match, in the filter language over item
+    fields; at most 16,384 bytes. Empty matches everything.
+    """
     @_builtins.property
     def filter_params(self) -> _containers.MessageMap[_builtins.str, _value_pb2.Value]:
-        """The values of the `{name}` placeholders of the filter."""
+        """The values of the `{name}` placeholders of the filter; each must stand in
+        it.
+        """
 
     @_builtins.property
     def return_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The item fields to return with each hit; `*` alone returns all."""
+        """The item fields to return with each hit, at most 64; `*` alone returns all.
+        When empty, none.
+        """
 
     def __init__(
         self,
@@ -527,8 +530,11 @@ class SimilarItemsResponse(_message.Message):
 
     HITS_FIELD_NUMBER: _builtins.int
     RELEASE_ID_FIELD_NUMBER: _builtins.int
+    SHORTFALL_FIELD_NUMBER: _builtins.int
     release_id: _builtins.str
     """The release that answered."""
+    shortfall: _retrieval_pb2.Shortfall.ValueType
+    """Why there are fewer hits than asked for."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemHit]:
         """The hits, most similar first."""
@@ -538,10 +544,11 @@ class SimilarItemsResponse(_message.Message):
         *,
         hits: _abc.Iterable[Global___ItemHit] | None = ...,
         release_id: _builtins.str = ...,
+        shortfall: _retrieval_pb2.Shortfall.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "release_id", b"release_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "release_id", b"release_id", "shortfall", b"shortfall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -589,14 +596,20 @@ class SimilarUsersRequest(_message.Message):
     is refused.
     """
     filter: _builtins.str
-    """The filter over user fields that every hit must match."""
+    """The filter that every hit must match, in the filter language over user
+    fields; at most 16,384 bytes. Empty matches everything.
+    """
     @_builtins.property
     def filter_params(self) -> _containers.MessageMap[_builtins.str, _value_pb2.Value]:
-        """The values of the `{name}` placeholders of the filter."""
+        """The values of the `{name}` placeholders of the filter; each must stand in
+        it.
+        """
 
     @_builtins.property
     def return_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The user fields to return with each hit; `*` alone returns all."""
+        """The user fields to return with each hit, at most 64; `*` alone returns all.
+        When empty, none.
+        """
 
     def __init__(
         self,
@@ -624,8 +637,11 @@ class SimilarUsersResponse(_message.Message):
 
     HITS_FIELD_NUMBER: _builtins.int
     RELEASE_ID_FIELD_NUMBER: _builtins.int
+    SHORTFALL_FIELD_NUMBER: _builtins.int
     release_id: _builtins.str
     """The release that answered."""
+    shortfall: _retrieval_pb2.Shortfall.ValueType
+    """Why there are fewer hits than asked for."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserHit]:
         """The hits, most similar first."""
@@ -635,10 +651,11 @@ class SimilarUsersResponse(_message.Message):
         *,
         hits: _abc.Iterable[Global___UserHit] | None = ...,
         release_id: _builtins.str = ...,
+        shortfall: _retrieval_pb2.Shortfall.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "release_id", b"release_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "release_id", b"release_id", "shortfall", b"shortfall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -714,7 +731,9 @@ class GetEmbeddingsRequest(_message.Message):
 
     @_builtins.property
     def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Users, at most 1,000. At least one item or user must be named."""
+        """Users, at most 1,000. At least one item or user must be named, or the call
+        is refused.
+        """
 
     def __init__(
         self,
@@ -745,11 +764,11 @@ class GetEmbeddingsResponse(_message.Message):
     release_id: _builtins.str
     """The release that answered."""
     @_builtins.property
-    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemEmbedding]:
         """The items' embeddings in the order asked for, without the missing ones."""
 
     @_builtins.property
-    def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
+    def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserEmbedding]:
         """The users' embeddings in the order asked for, without the missing ones."""
 
     @_builtins.property
@@ -763,8 +782,8 @@ class GetEmbeddingsResponse(_message.Message):
     def __init__(
         self,
         *,
-        items: _abc.Iterable[Global___Embedding] | None = ...,
-        users: _abc.Iterable[Global___Embedding] | None = ...,
+        items: _abc.Iterable[Global___ItemEmbedding] | None = ...,
+        users: _abc.Iterable[Global___UserEmbedding] | None = ...,
         missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         missing_user_ids: _abc.Iterable[_builtins.str] | None = ...,
         release_id: _builtins.str = ...,
@@ -778,15 +797,15 @@ class GetEmbeddingsResponse(_message.Message):
 Global___GetEmbeddingsResponse: _TypeAlias = GetEmbeddingsResponse  # noqa: Y015
 
 @_typing.final
-class Embedding(_message.Message):
-    """A stored embedding."""
+class ItemEmbedding(_message.Message):
+    """The stored embedding of an item."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: _builtins.int
+    ITEM_ID_FIELD_NUMBER: _builtins.int
     VECTOR_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    """The item or user."""
+    item_id: _builtins.str
+    """The item."""
     @_builtins.property
     def vector(self) -> Global___Vector:
         """The vector."""
@@ -794,13 +813,41 @@ class Embedding(_message.Message):
     def __init__(
         self,
         *,
-        id: _builtins.str = ...,
+        item_id: _builtins.str = ...,
         vector: Global___Vector | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Embedding: _TypeAlias = Embedding  # noqa: Y015
+Global___ItemEmbedding: _TypeAlias = ItemEmbedding  # noqa: Y015
+
+@_typing.final
+class UserEmbedding(_message.Message):
+    """The stored embedding of a user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    VECTOR_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The user."""
+    @_builtins.property
+    def vector(self) -> Global___Vector:
+        """The vector."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        vector: Global___Vector | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["vector", b"vector"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id", "vector", b"vector"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserEmbedding: _TypeAlias = UserEmbedding  # noqa: Y015

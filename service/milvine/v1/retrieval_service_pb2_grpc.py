@@ -30,6 +30,10 @@ class RetrievalServiceStub:
     release of a catalog. Each answer names the release that gave it.
     Each call fails with NOT_FOUND for an unknown catalog and with
     FAILED_PRECONDITION for one without an active release.
+
+    What several requests and responses have in common has the same name and
+    number in each. The numbers left out are those of fields to come:
+    `page_token` 4, `next_page_token` 2.
     """
 
     def __init__(self, channel):
@@ -70,10 +74,15 @@ class RetrievalServiceServicer:
     release of a catalog. Each answer names the release that gave it.
     Each call fails with NOT_FOUND for an unknown catalog and with
     FAILED_PRECONDITION for one without an active release.
+
+    What several requests and responses have in common has the same name and
+    number in each. The numbers left out are those of fields to come:
+    `page_token` 4, `next_page_token` 2.
     """
 
     def Recommend(self, request, context):
-        """Recommends items to one subject.
+        """Recommends items to one subject, of those that the release has. A subject
+        that the release knows nothing of gets popular items.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,7 +113,8 @@ class RetrievalServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetEmbeddings(self, request, context):
-        """Gets stored embeddings.
+        """Gets stored embeddings. What the release has no vector of is named in the
+        answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -151,6 +161,10 @@ class RetrievalService:
     release of a catalog. Each answer names the release that gave it.
     Each call fails with NOT_FOUND for an unknown catalog and with
     FAILED_PRECONDITION for one without an active release.
+
+    What several requests and responses have in common has the same name and
+    number in each. The numbers left out are those of fields to come:
+    `page_token` 4, `next_page_token` 2.
     """
 
     @staticmethod

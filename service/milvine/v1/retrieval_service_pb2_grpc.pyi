@@ -31,6 +31,10 @@ class RetrievalServiceStub:
     release of a catalog. Each answer names the release that gave it.
     Each call fails with NOT_FOUND for an unknown catalog and with
     FAILED_PRECONDITION for one without an active release.
+
+    What several requests and responses have in common has the same name and
+    number in each. The numbers left out are those of fields to come:
+    `page_token` 4, `next_page_token` 2.
     """
 
     @_typing.overload
@@ -38,7 +42,9 @@ class RetrievalServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RetrievalServiceAsyncStub: ...
     Recommend: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.RecommendRequest, _retrieval_service_pb2.RecommendResponse]
-    """Recommends items to one subject."""
+    """Recommends items to one subject, of those that the release has. A subject
+    that the release knows nothing of gets popular items.
+    """
     BatchRecommend: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.BatchRecommendRequest, _retrieval_service_pb2.BatchRecommendResponse]
     """Recommends items to many subjects by one release. One bad entry fails the
     call; nothing is left out.
@@ -52,7 +58,9 @@ class RetrievalServiceStub:
     NOT_FOUND for a user that the release has no vector of.
     """
     GetEmbeddings: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.GetEmbeddingsRequest, _retrieval_service_pb2.GetEmbeddingsResponse]
-    """Gets stored embeddings."""
+    """Gets stored embeddings. What the release has no vector of is named in the
+    answer.
+    """
 
 @_typing.type_check_only
 class RetrievalServiceAsyncStub(RetrievalServiceStub):
@@ -60,11 +68,17 @@ class RetrievalServiceAsyncStub(RetrievalServiceStub):
     release of a catalog. Each answer names the release that gave it.
     Each call fails with NOT_FOUND for an unknown catalog and with
     FAILED_PRECONDITION for one without an active release.
+
+    What several requests and responses have in common has the same name and
+    number in each. The numbers left out are those of fields to come:
+    `page_token` 4, `next_page_token` 2.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Recommend: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.RecommendRequest, _retrieval_service_pb2.RecommendResponse]  # type: ignore[assignment]
-    """Recommends items to one subject."""
+    """Recommends items to one subject, of those that the release has. A subject
+    that the release knows nothing of gets popular items.
+    """
     BatchRecommend: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.BatchRecommendRequest, _retrieval_service_pb2.BatchRecommendResponse]  # type: ignore[assignment]
     """Recommends items to many subjects by one release. One bad entry fails the
     call; nothing is left out.
@@ -78,13 +92,19 @@ class RetrievalServiceAsyncStub(RetrievalServiceStub):
     NOT_FOUND for a user that the release has no vector of.
     """
     GetEmbeddings: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.GetEmbeddingsRequest, _retrieval_service_pb2.GetEmbeddingsResponse]  # type: ignore[assignment]
-    """Gets stored embeddings."""
+    """Gets stored embeddings. What the release has no vector of is named in the
+    answer.
+    """
 
 class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
     """Finds items for users, and neighbours of items and users, in the active
     release of a catalog. Each answer names the release that gave it.
     Each call fails with NOT_FOUND for an unknown catalog and with
     FAILED_PRECONDITION for one without an active release.
+
+    What several requests and responses have in common has the same name and
+    number in each. The numbers left out are those of fields to come:
+    `page_token` 4, `next_page_token` 2.
     """
 
     @_abc_1.abstractmethod
@@ -93,7 +113,9 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retrieval_service_pb2.RecommendRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retrieval_service_pb2.RecommendResponse, _abc.Awaitable[_retrieval_service_pb2.RecommendResponse]]:
-        """Recommends items to one subject."""
+        """Recommends items to one subject, of those that the release has. A subject
+        that the release knows nothing of gets popular items.
+        """
 
     @_abc_1.abstractmethod
     def BatchRecommend(
@@ -131,6 +153,8 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retrieval_service_pb2.GetEmbeddingsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retrieval_service_pb2.GetEmbeddingsResponse, _abc.Awaitable[_retrieval_service_pb2.GetEmbeddingsResponse]]:
-        """Gets stored embeddings."""
+        """Gets stored embeddings. What the release has no vector of is named in the
+        answer.
+        """
 
 def add_RetrievalServiceServicer_to_server(servicer: RetrievalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -72,7 +72,7 @@ Global___UpsertUsersResponse: _TypeAlias = UpsertUsersResponse  # noqa: Y015
 
 @_typing.final
 class GetUserRequest(_message.Message):
-    """Asks for an user."""
+    """Asks for a user."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -250,7 +250,7 @@ class DeleteUsersResponse(_message.Message):
 
     USER_COUNT_FIELD_NUMBER: _builtins.int
     user_count: _builtins.int
-    """How many users existed and were deleted."""
+    """How many of them were registered."""
     def __init__(
         self,
         *,

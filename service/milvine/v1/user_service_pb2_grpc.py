@@ -30,7 +30,8 @@ if _version_not_supported:
 class UserServiceStub:
     """Manages the users of a catalog. A user needs no entry here to get
     recommendations: the interactions are enough. The metadata filters who is
-    found by SimilarUsers, and shows in the active release within a second.
+    found by SimilarUsers, and a change of it shows in the active release within
+    a second.
     """
 
     def __init__(self, channel):
@@ -79,7 +80,8 @@ class UserServiceStub:
 class UserServiceServicer:
     """Manages the users of a catalog. A user needs no entry here to get
     recommendations: the interactions are enough. The metadata filters who is
-    found by SimilarUsers, and shows in the active release within a second.
+    found by SimilarUsers, and a change of it shows in the active release within
+    a second.
     """
 
     def UpsertUsers(self, request, context):
@@ -91,7 +93,7 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetUser(self, request, context):
-        """Gets an user.
+        """Gets a user. Fails with NOT_FOUND where it is not registered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,9 +115,9 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteUsers(self, request, context):
-        """Deletes the metadata of users and their vectors from the active release.
-        Ids that do not exist are passed over. Their interactions stay; EraseUser
-        removes those too.
+        """Deletes the metadata of users, registered or not, and their vectors from
+        the releases: SimilarUsers finds them no more until they are written again.
+        Their interactions stay; EraseUser removes those too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -188,7 +190,8 @@ def add_UserServiceServicer_to_server(servicer, server):
 class UserService:
     """Manages the users of a catalog. A user needs no entry here to get
     recommendations: the interactions are enough. The metadata filters who is
-    found by SimilarUsers, and shows in the active release within a second.
+    found by SimilarUsers, and a change of it shows in the active release within
+    a second.
     """
 
     @staticmethod

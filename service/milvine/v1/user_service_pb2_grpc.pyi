@@ -31,7 +31,8 @@ GRPC_VERSION: str
 class UserServiceStub:
     """Manages the users of a catalog. A user needs no entry here to get
     recommendations: the interactions are enough. The metadata filters who is
-    found by SimilarUsers, and shows in the active release within a second.
+    found by SimilarUsers, and a change of it shows in the active release within
+    a second.
     """
 
     @_typing.overload
@@ -43,7 +44,7 @@ class UserServiceStub:
     All of a batch is written or none.
     """
     GetUser: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.GetUserRequest, _user_pb2.User]
-    """Gets an user."""
+    """Gets a user. Fails with NOT_FOUND where it is not registered."""
     BatchGetUsers: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.BatchGetUsersRequest, _user_service_pb2.BatchGetUsersResponse]
     """Gets several users. Users that do not exist are left out of the answer
     and named in `missing_user_ids`.
@@ -51,9 +52,9 @@ class UserServiceStub:
     ListUsers: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.ListUsersRequest, _user_service_pb2.ListUsersResponse]
     """Lists users by id."""
     DeleteUsers: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.DeleteUsersRequest, _user_service_pb2.DeleteUsersResponse]
-    """Deletes the metadata of users and their vectors from the active release.
-    Ids that do not exist are passed over. Their interactions stay; EraseUser
-    removes those too.
+    """Deletes the metadata of users, registered or not, and their vectors from
+    the releases: SimilarUsers finds them no more until they are written again.
+    Their interactions stay; EraseUser removes those too.
     """
     ImportUsers: _grpc.StreamUnaryMultiCallable[_user_service_pb2.ImportUsersRequest, _user_service_pb2.ImportUsersResponse]
     """Writes a stream of batches, each like UpsertUsers, and answers when the
@@ -70,7 +71,8 @@ class UserServiceStub:
 class UserServiceAsyncStub(UserServiceStub):
     """Manages the users of a catalog. A user needs no entry here to get
     recommendations: the interactions are enough. The metadata filters who is
-    found by SimilarUsers, and shows in the active release within a second.
+    found by SimilarUsers, and a change of it shows in the active release within
+    a second.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -79,7 +81,7 @@ class UserServiceAsyncStub(UserServiceStub):
     All of a batch is written or none.
     """
     GetUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.GetUserRequest, _user_pb2.User]  # type: ignore[assignment]
-    """Gets an user."""
+    """Gets a user. Fails with NOT_FOUND where it is not registered."""
     BatchGetUsers: _aio.UnaryUnaryMultiCallable[_user_service_pb2.BatchGetUsersRequest, _user_service_pb2.BatchGetUsersResponse]  # type: ignore[assignment]
     """Gets several users. Users that do not exist are left out of the answer
     and named in `missing_user_ids`.
@@ -87,9 +89,9 @@ class UserServiceAsyncStub(UserServiceStub):
     ListUsers: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ListUsersRequest, _user_service_pb2.ListUsersResponse]  # type: ignore[assignment]
     """Lists users by id."""
     DeleteUsers: _aio.UnaryUnaryMultiCallable[_user_service_pb2.DeleteUsersRequest, _user_service_pb2.DeleteUsersResponse]  # type: ignore[assignment]
-    """Deletes the metadata of users and their vectors from the active release.
-    Ids that do not exist are passed over. Their interactions stay; EraseUser
-    removes those too.
+    """Deletes the metadata of users, registered or not, and their vectors from
+    the releases: SimilarUsers finds them no more until they are written again.
+    Their interactions stay; EraseUser removes those too.
     """
     ImportUsers: _aio.StreamUnaryMultiCallable[_user_service_pb2.ImportUsersRequest, _user_service_pb2.ImportUsersResponse]  # type: ignore[assignment]
     """Writes a stream of batches, each like UpsertUsers, and answers when the
@@ -105,7 +107,8 @@ class UserServiceAsyncStub(UserServiceStub):
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages the users of a catalog. A user needs no entry here to get
     recommendations: the interactions are enough. The metadata filters who is
-    found by SimilarUsers, and shows in the active release within a second.
+    found by SimilarUsers, and a change of it shows in the active release within
+    a second.
     """
 
     @_abc_1.abstractmethod
@@ -124,7 +127,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.GetUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_pb2.User, _abc.Awaitable[_user_pb2.User]]:
-        """Gets an user."""
+        """Gets a user. Fails with NOT_FOUND where it is not registered."""
 
     @_abc_1.abstractmethod
     def BatchGetUsers(
@@ -150,9 +153,9 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.DeleteUsersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.DeleteUsersResponse, _abc.Awaitable[_user_service_pb2.DeleteUsersResponse]]:
-        """Deletes the metadata of users and their vectors from the active release.
-        Ids that do not exist are passed over. Their interactions stay; EraseUser
-        removes those too.
+        """Deletes the metadata of users, registered or not, and their vectors from
+        the releases: SimilarUsers finds them no more until they are written again.
+        Their interactions stay; EraseUser removes those too.
         """
 
     @_abc_1.abstractmethod

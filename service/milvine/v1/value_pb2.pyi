@@ -37,7 +37,7 @@ class Value(_message.Message):
     INT64_LIST_FIELD_NUMBER: _builtins.int
     DOUBLE_LIST_FIELD_NUMBER: _builtins.int
     string_value: _builtins.str
-    """Holds text, at most 65,535 bytes of UTF-8."""
+    """Holds text, at most 65,535 bytes of UTF-8 without U+0000."""
     int64_value: _builtins.int
     """Holds a whole number."""
     double_value: _builtins.float
@@ -46,7 +46,7 @@ class Value(_message.Message):
     """Holds a truth value."""
     @_builtins.property
     def timestamp_value(self) -> _timestamp_pb2.Timestamp:
-        """Holds a point in time; kept to the microsecond."""
+        """Holds a point in time in the years 1 to 9999, kept to the microsecond."""
 
     @_builtins.property
     def string_list(self) -> Global___StringList:
@@ -91,7 +91,9 @@ class StringList(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The elements in order, at most 1,024 of at most 1,024 bytes each."""
+        """The elements in order, of at most 1,024 bytes each without U+0000: at most
+        1,024 in a field, 10,000 in a filter parameter.
+        """
 
     def __init__(
         self,
@@ -115,7 +117,9 @@ class Int64List(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The elements in order, at most 1,024."""
+        """The elements in order: at most 1,024 in a field, 10,000 in a filter
+        parameter.
+        """
 
     def __init__(
         self,
@@ -139,7 +143,7 @@ class DoubleList(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The elements in order, at most 1,024; each must be finite."""
+        """The elements in order, at most 10,000; each must be finite."""
 
     def __init__(
         self,

@@ -151,6 +151,11 @@ EXACT: dict[str, Filter] = {
     "many operands": Or(tuple(Comparison(YEAR, Operator.EQ, n) for n in range(-500, 500))),
     "many values": In(YEAR, tuple(range(10_000))),
     "many texts": Not(In(TITLE, tuple(f"text {n}" for n in range(5000)))),
+    "any of many": Contains(CODES, tuple(range(10_000)), all=False),
+    "all of more than a list has": Contains(CODES, tuple(range(10_000)), all=True),
+    "not all of more than a list has": Not(Contains(CODES, tuple(range(10_000)), all=True)),
+    "a list that is too long": Comparison(CODES, Operator.EQ, (0,) * 10_000),
+    "not a list that is too long": Comparison(CODES, Operator.NE, (0,) * 10_000),
     "deep": _deep(32),
 }
 """Filters that one of the engines gets wrong, or refuses, when written in the obvious way."""

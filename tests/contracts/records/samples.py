@@ -50,7 +50,7 @@ def model(name: str) -> Model:
         config=ModelConfig("als", {"epochs": 3, "regularization": 1.0, "solver": "cg", "ok": True}),
         user_count=2,
         item_count=3,
-        interaction_count=4,
+        pair_count=4,
         dimension=8,
         data_fingerprint="f00",
         train_seconds=1.0,

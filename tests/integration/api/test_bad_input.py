@@ -97,7 +97,6 @@ def recommend(**fields):
 
 
 VALUE = value_pb2.Value
-OPTIONS = retrieval_service_pb2.RecommendOptions
 CASES = [
     ("CatalogService/GetCatalog", {"catalog_id": ""}, INVALID, "INVALID_FIELD", ["catalog_id"]),
     (
@@ -299,17 +298,17 @@ CASES = [
     ("RetrievalService/Recommend", recommend(subject=None), INVALID, "INVALID_FIELD", ["subject"]),
     (
         "RetrievalService/Recommend",
-        recommend(options=OPTIONS(page_size=-1)),
+        recommend(page_size=-1),
         INVALID,
         "INVALID_FIELD",
-        ["options.page_size"],
+        ["page_size"],
     ),
     (
         "RetrievalService/Recommend",
-        recommend(options=OPTIONS(exclude_item_ids=[""])),
+        recommend(exclude_item_ids=[""]),
         INVALID,
         "INVALID_FIELD",
-        ["options.exclude_item_ids[0]"],
+        ["exclude_item_ids[0]"],
     ),
     (
         "RetrievalService/BatchRecommend",

@@ -129,7 +129,7 @@ async def test_record(api, catalog_id):
 
 
 async def test_record_fills_the_time(api, catalog_id):
-    """An interaction without id and time gets one of the client, so that repeating is safe."""
+    """An interaction without id and time gets one of the client, which may repeat the call."""
     await api.client.record(catalog_id, [Interaction("u", "i", "rating", 4.5)])
     [event] = [event async for event in api.client.interactions(catalog_id, "u")]
     assert event.value == 4.5
@@ -177,8 +177,12 @@ async def test_stream_answers_before_the_next_batch(api, catalog_id):
             yield Interaction("u", str(n), "view")
             await asyncio.wait_for(acknowledged.get(), 10)
 
-    async for ack in api.client.stream_interactions(catalog_id, source(), batch_size=1):
+    stream = api.client.stream_interactions(catalog_id, source(), batch_size=1)
+    acks = []
+    async for ack in stream:
+        acks.append(ack.written)
         acknowledged.put_nowait(ack)
+    assert acks == [1, 1, 1]
 
 
 async def test_declared_elsewhere(api, catalog_id):

@@ -133,6 +133,17 @@ def test_history():
     assert rows[1]["event_time"] == 1_700_000_000_000_005
 
 
+def test_history_without_times():
+    """Events without a time happened just now, one after the other."""
+    before = time.time_ns() // 1_000
+    events = [retrieval_service_pb2.HistoryEvent(item_id=i) for i in ("a", "b", "a")]
+    events.insert(1, retrieval_service_pb2.HistoryEvent(item_id="c", event_time=MOMENT))
+    rows = convert.rows(convert.history(events, VIEWS, "h"))
+    first, second, *later = [row["event_time"] for row in rows]
+    assert second == 1_700_000_000_000_005
+    assert before <= first < later[0] < later[1] <= time.time_ns() // 1_000 + len(events)
+
+
 @pytest.mark.parametrize(
     ("events", "field"),
     [
@@ -155,7 +166,15 @@ def test_cursor_round_trip(message):
     assert convert.place(convert.cursor(row)) == expected
 
 
-@pytest.mark.parametrize("cursor", ["", "[]", "[1]", "3", "null", "{", '[1,"a","b","c","d"]'])
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        *("", "[]", "[1]", "3", "null", "{", "{}", '[1,"a","b","c","d"]', "[" * 5_000),
+        *('["1","a","b","c"]', '[1.5,"a","b","c"]', '[true,"a","b","c"]', '[1,"a","b",null]'),
+        *('[9999999999999999999,"a","b","c"]', '[1,2,"b","c"]', '[1,["a"],"b","c"]'),
+        *(r'[1,"a\u0000","b","c"]', r'[1,"a","b","\ud800"]'),
+    ],
+)
 def test_foreign_cursor(cursor):
     """What is no place is refused."""
     with pytest.raises(InvalidPageToken):

@@ -6,6 +6,7 @@ import math
 from datetime import UTC, datetime
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -130,7 +131,7 @@ def test_model_message():
         config=ModelConfig("als", {"embedding_size": 8, "regularization": 0.1, "seed": 3}),
         user_count=1,
         item_count=2,
-        interaction_count=3,
+        pair_count=3,
         dimension=8,
         data_fingerprint="f",
         train_seconds=1.5,
@@ -145,8 +146,9 @@ def test_model_message():
     assert message.config.als.HasField("seed")
     assert not message.config.als.HasField("epochs")
     assert message.epochs[0] == model_pb2.EpochReport(
-        epoch=1, epoch_count=2, loss=0.5, seconds=0.25
+        epoch=1, epoch_count=2, loss=0.5, duration=Duration(nanos=250_000_000)
     )
+    assert message.train_duration == Duration(seconds=1, nanos=500_000_000)
     assert message.evaluation.model[0].hit_rate == 0.4
     assert message.evaluation.holdout.cutoffs == [10, 20]
     given_fields = {field.name for field, _ in message.ListFields()}

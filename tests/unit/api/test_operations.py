@@ -54,10 +54,15 @@ CATALOG = Catalog("films", (EventType("view"),))
 MODEL = Model("m1", "films", ModelConfig("als", {}), 1, 1, 1, 1, "", 0.0)
 
 
-def progressing(stage, epochs=0, progress=0.5):
-    """The training at that stage, after some epochs."""
-    reports = tuple(EpochReport(i + 1, 9, 0.1, 0.2) for i in range(epochs))
-    return replace(TRAIN, progress=to_json(TrainProgress(stage, progress, reports)))
+def progressing(stage, holdout_epochs=0, epochs=0, progress=0.5):
+    """The training at that stage, after some epochs of its two fits."""
+    told = TrainProgress(stage, progress, reports(holdout_epochs), reports(epochs))
+    return replace(TRAIN, progress=to_json(told))
+
+
+def reports(count):
+    """The reports of the first epochs of nine."""
+    return tuple(EpochReport(i + 1, 9, 0.1, 0.2) for i in range(count))
 
 
 @pytest.mark.parametrize(
@@ -85,9 +90,9 @@ def test_queued():
 @pytest.mark.parametrize("stage", TrainStage)
 def test_training_metadata(stage):
     """Every stage of a training is told, with its epochs."""
-    metadata = convert.training_metadata(progressing(stage, epochs=2))
+    metadata = convert.training_metadata(progressing(stage, holdout_epochs=3, epochs=2))
     assert model_service_pb2.TrainModelMetadata.Stage.Name(metadata.stage) == f"STAGE_{stage}"
-    assert (metadata.progress, len(metadata.epochs)) == (0.5, 2)
+    assert (metadata.progress, len(metadata.holdout_epochs), len(metadata.epochs)) == (0.5, 3, 2)
 
 
 @pytest.mark.parametrize("stage", PublishStage)
@@ -169,22 +174,49 @@ def test_negative_timeout(duration):
     assert fault(convert.seconds, duration, "timeout")[0][0] == "timeout"
 
 
+def news_of(*operations):
+    """What one watcher is told when it looks at a training again and again."""
+    news = TrainingNews()
+    return [[(m.stage, m.epoch.epoch) for m in news.since_last(o)] for o in operations]
+
+
 def test_news_of_a_training():
     """A watcher is told each epoch once, and each stage."""
-    news = TrainingNews()
-    told = [
-        [(m.stage, m.epoch.epoch) for m in news.since_last(operation)]
-        for operation in (
-            TRAIN,
-            progressing(TrainStage.READING),
-            progressing(TrainStage.FITTING_HOLDOUT, epochs=2),
-            progressing(TrainStage.FITTING_HOLDOUT, epochs=2),
-            progressing(TrainStage.FITTING_HOLDOUT, epochs=3),
-            progressing(TrainStage.EVALUATING),
-            progressing(TrainStage.FITTING, epochs=1),
-        )
-    ]
-    assert told == [[], [(1, 0)], [(2, 1), (2, 2)], [], [(2, 3)], [(3, 0)], [(4, 1)]]
+    assert news_of(
+        TRAIN,
+        progressing(TrainStage.READING),
+        progressing(TrainStage.FITTING_HOLDOUT),
+        progressing(TrainStage.FITTING_HOLDOUT, 2),
+        progressing(TrainStage.FITTING_HOLDOUT, 2),
+        progressing(TrainStage.FITTING_HOLDOUT, 3),
+        progressing(TrainStage.EVALUATING, 3),
+        progressing(TrainStage.FITTING, 3, 1),
+    ) == [[], [(1, 0)], [(2, 0)], [(2, 1), (2, 2)], [], [(2, 3)], [(3, 0)], [(4, 1)]]
+
+
+def test_news_of_a_fast_training():
+    """Epochs that ended since the last look are told, whatever began after them."""
+    assert news_of(
+        progressing(TrainStage.FITTING_HOLDOUT, 1),
+        progressing(TrainStage.EVALUATING, 2),
+        progressing(TrainStage.SAVING, 2, 2),
+    ) == [[(2, 1)], [(2, 2), (3, 0)], [(4, 1), (4, 2), (5, 0)]]
+
+
+def test_news_of_the_past():
+    """A watcher who comes late is told every epoch at once."""
+    done = replace(progressing(TrainStage.SAVING, 1, 2), state=OperationState.SUCCEEDED)
+    assert news_of(done, done) == [[(2, 1), (4, 1), (4, 2), (5, 0)], []]
+
+
+def test_news_of_a_training_that_begins_anew():
+    """Epochs that another worker does again are told once."""
+    assert news_of(
+        progressing(TrainStage.FITTING_HOLDOUT, 2),
+        progressing(TrainStage.READING),
+        progressing(TrainStage.FITTING_HOLDOUT, 1),
+        progressing(TrainStage.FITTING_HOLDOUT, 3),
+    ) == [[(2, 1), (2, 2)], [(1, 0)], [(2, 0)], [(2, 3)]]
 
 
 @pytest.mark.parametrize(
@@ -209,8 +241,12 @@ def test_release_message():
     """Everything that is known of a release is told."""
     release = replace(RELEASE, gate=Gate(0.99, 100, 0.95), create_time=NOW, item_count=7)
     message = releases.release_message(release, CATALOG)
-    assert message.item_collection == "films_items_r1"
-    assert message.user_collection == "films_users_r1"
+    assert message.collections == release_pb2.Collections(
+        items="films_items_r1",
+        item_neighbours="films_item_neighbours_r1",
+        users="films_users_r1",
+        user_neighbours="films_user_neighbours_r1",
+    )
     assert (message.gate.index_recall, message.gate.sample_size) == (0.99, 100)
     assert message.item_count == 7
     assert not message.HasField("activate_time")

@@ -10,10 +10,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from milvine.api import paging
+from milvine.api.convert import interactions
 from milvine.domain.errors import InvalidArgument, InvalidPageToken
 from milvine.v1 import interaction_service_pb2, item_service_pb2, user_service_pb2
 
-TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=64)
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=64)
 
 
 def items(catalog_id="films", size=2, token=""):
@@ -61,10 +62,23 @@ def test_round_trip(cursor):
     assert paging.page_of(items(size=7, token=token)).after == cursor
 
 
-def test_longest_cursor():
-    """A token of the longest id is not too long."""
-    cursor = "\x01" * 256
+@pytest.mark.parametrize("sign", ["\x01", "\x7f", '"', "\\", "é", "\N{KITE}"])
+def test_longest_cursor(sign):
+    """A token of the longest place, that of an interaction, is not too long."""
+    longest = sign * (256 // len(sign.encode()))
+    row = {"event_time": -(10**17), "item_id": longest, "event_id": longest, "event_type": "x" * 48}
+    cursor = interactions.cursor(row)
     assert paging.page_of(items(token=next_token(items(), cursor))).after == cursor
+
+
+@pytest.mark.parametrize("cursor", ["a\0", "\ud800"])
+def test_text_that_no_store_takes(cursor):
+    """A token that someone made of text that no row has is refused."""
+    content = json.dumps([cursor, ""], ensure_ascii=False).encode("utf-8", "surrogatepass")
+    token = base64.urlsafe_b64encode(content).decode()
+    with pytest.raises(InvalidPageToken):
+        paging.page_of(items(token=token))
+    assert not paging.is_text(cursor)
 
 
 @given(TEXTS, st.data())

@@ -7,10 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from milvine.api import retrieval as servicer
 from milvine.api.convert import retrieval as convert
 from milvine.domain.catalog import Catalog, EventType
-from milvine.domain.errors import InvalidArgument, InvalidFilter, Reason
 from milvine.domain.hit import Hit, Recommendation, Source
 from milvine.domain.query import (
     Embeddings,
@@ -19,8 +17,8 @@ from milvine.domain.query import (
     Selection,
     UserSubject,
 )
+from milvine.v1 import retrieval_pb2, value_pb2
 from milvine.v1 import retrieval_service_pb2 as pb
-from milvine.v1 import value_pb2
 from tests.unit.api.test_values import fault
 
 CATALOG = Catalog("films", (EventType("view"),))
@@ -77,34 +75,45 @@ def test_subject_count(count):
     assert fault(convert.check_subject_count, [pb.Subject()] * count)[0][0] == "subjects"
 
 
-def test_selection_defaults():
-    """Options that are absent ask for ten unseen items without fields."""
-    assert convert.selection(pb.RecommendOptions()) == Selection()
-    assert convert.neighbour_selection(pb.SimilarItemsRequest()) == Selection()
+RECOMMENDING = (pb.RecommendRequest, pb.BatchRecommendRequest)
+SEARCHING = (*RECOMMENDING, pb.SimilarItemsRequest, pb.SimilarUsersRequest)
 
 
-def test_selection():
-    """Every option arrives."""
-    options = pb.RecommendOptions(
+@pytest.mark.parametrize("kind", SEARCHING)
+def test_selection_defaults(kind):
+    """A request that sets nothing asks for ten unseen hits without fields."""
+    assert convert.selection(kind()) == Selection()
+
+
+@pytest.mark.parametrize("kind", SEARCHING)
+def test_selection(kind):
+    """What all searches have in common arrives."""
+    request = kind(
         page_size=5_000,
         filter="year >= {y}",
         filter_params={"y": value_pb2.Value(int64_value=1990)},
-        exclude_item_ids=["a", "b", "a"],
-        include_seen=True,
         return_fields=["title", "year", "title"],
     )
-    assert convert.selection(options) == Selection(
+    assert convert.selection(request) == Selection(
         page_size=1_000,
         filter="year >= {y}",
         filter_params={"y": 1990},
-        exclude_ids=frozenset("ab"),
-        include_seen=True,
         return_fields=("title", "year"),
     )
 
 
+@pytest.mark.parametrize("kind", RECOMMENDING)
+def test_recommended(kind):
+    """Recommendations are told what to leave out, too."""
+    request = kind(page_size=5, exclude_item_ids=["a", "b", "a"], include_seen=True)
+    assert convert.recommended(request) == Selection(
+        page_size=5, exclude_ids=frozenset("ab"), include_seen=True
+    )
+
+
+@pytest.mark.parametrize("kind", SEARCHING)
 @pytest.mark.parametrize(
-    ("options", "field"),
+    ("fields", "field"),
     [
         ({"page_size": -1}, "page_size"),
         ({"filter": "x" * 16_385}, "filter"),
@@ -114,22 +123,19 @@ def test_selection():
         ({"return_fields": ["title"] * 65}, "return_fields"),
     ],
 )
-def test_selection_refused(options, field):
-    """An option that breaks a rule is refused by the path of the field in its own request."""
-    recommend = pb.RecommendOptions(**options)
-    assert fault(convert.selection, recommend)[0][0] == f"options.{field}"
-    for kind in (pb.SimilarItemsRequest, pb.SimilarUsersRequest):
-        assert fault(convert.neighbour_selection, kind(**options))[0][0] == field
+def test_selection_refused(kind, fields, field):
+    """A field that breaks a rule is refused by its path, the same in each request."""
+    assert fault(convert.selection, kind(**fields))[0][0] == field
 
 
 @pytest.mark.parametrize(
     ("ids", "field"),
-    [(["a"] * 10_001, "options.exclude_item_ids"), (["a", ""], "options.exclude_item_ids[1]")],
+    [(["a"] * 10_001, "exclude_item_ids"), (["a", ""], "exclude_item_ids[1]")],
 )
 def test_excluded_refused(ids, field):
     """At most 10,000 good ids are excluded."""
-    options = pb.RecommendOptions(exclude_item_ids=ids)
-    assert fault(convert.selection, options)[0][0] == field
+    request = pb.RecommendRequest(exclude_item_ids=ids)
+    assert fault(convert.recommended, request)[0][0] == field
 
 
 @pytest.mark.parametrize(
@@ -148,8 +154,16 @@ def test_embedding_ids_refused(request_, field):
 @pytest.mark.parametrize(
     ("source", "is_short", "expected"),
     [
-        (Source.PERSONAL, False, (1, 0)),
-        (Source.POPULAR, True, (2, 1)),
+        (
+            Source.PERSONAL,
+            False,
+            (retrieval_pb2.SOURCE_PERSONAL, retrieval_pb2.SHORTFALL_NONE),
+        ),
+        (
+            Source.POPULAR,
+            True,
+            (retrieval_pb2.SOURCE_POPULAR, retrieval_pb2.SHORTFALL_NO_MORE_MATCHES),
+        ),
     ],
 )
 def test_recommendation_message(source, is_short, expected):
@@ -163,41 +177,32 @@ def test_recommendation_message(source, is_short, expected):
     assert message.hits[0].fields["year"].int64_value == 1990
 
 
-def test_neighbour_messages():
-    """Neighbours are told as items or as users."""
-    found = Neighbours((Hit("7", 0.5),), "r1")
-    assert convert.similar_items_message(found).hits[0].item_id == "7"
-    assert convert.similar_users_message(found).hits[0].user_id == "7"
+@pytest.mark.parametrize(
+    ("is_short", "shortfall"),
+    [
+        (False, retrieval_pb2.SHORTFALL_NONE),
+        (True, retrieval_pb2.SHORTFALL_NO_MORE_MATCHES),
+    ],
+)
+def test_neighbour_messages(is_short, shortfall):
+    """Neighbours are told as items or as users, and whether there are fewer than asked for."""
+    found = Neighbours((Hit("7", 0.5),), "r1", is_short)
+    items, users = convert.similar_items_message(found), convert.similar_users_message(found)
+    assert items.hits[0].item_id == "7"
+    assert users.hits[0].user_id == "7"
+    assert items.shortfall == users.shortfall == shortfall
 
 
 def test_embeddings_message():
     """Embeddings come in the order asked for, and the missing ones are named."""
-    vectors = {"a": np.array([1, 2], np.float32), "b": np.array([3, 4], np.float32)}
-    message = convert.embeddings_message(Embeddings(vectors, {}, "r1"), ["b", "x", "a"], ["u"])
-    assert [(e.id, list(e.vector.values)) for e in message.items] == [("b", [3, 4]), ("a", [1, 2])]
+    items = {"a": np.array([1, 2], np.float32), "b": np.array([3, 4], np.float32)}
+    users = {"u": np.array([5, 6], np.float32)}
+    found = Embeddings(items, users, "r1")
+    message = convert.embeddings_message(found, ["b", "x", "a"], ["v", "u"])
+    assert [(e.item_id, list(e.vector.values)) for e in message.items] == [
+        ("b", [3, 4]),
+        ("a", [1, 2]),
+    ]
+    assert [(e.user_id, list(e.vector.values)) for e in message.users] == [("u", [5, 6])]
     assert list(message.missing_item_ids) == ["x"]
-    assert list(message.missing_user_ids) == ["u"]
-
-
-@pytest.mark.parametrize(
-    ("error", "field", "reason"),
-    [
-        (InvalidFilter("x", 3), "options.filter", Reason.INVALID_FILTER),
-        (
-            InvalidArgument.at("return_fields[1]", "x"),
-            "options.return_fields[1]",
-            Reason.INVALID_FIELD,
-        ),
-        (
-            InvalidArgument.at("subject.vector.values", "x"),
-            "subject.vector.values",
-            Reason.INVALID_FIELD,
-        ),
-    ],
-)
-def test_faults_of_a_selection(error, field, reason):
-    """What retrieval finds wrong with a selection is told by the path in the request."""
-    with pytest.raises(InvalidArgument) as raised, servicer.in_options():
-        raise error
-    assert raised.value.violations[0].field == field
-    assert (raised.value.reason, raised.value.metadata) == (reason, error.metadata)
+    assert list(message.missing_user_ids) == ["v"]

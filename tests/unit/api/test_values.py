@@ -107,11 +107,23 @@ def test_parameter_not_finite(number, kind):
     assert fault(values.parameters, {"x": message}, "filter_params")[0][0] == "filter_params.x"
 
 
+LISTS = [
+    lambda count: value_pb2.Value(double_list=value_pb2.DoubleList(values=[0.5] * count)),
+    lambda count: value_pb2.Value(int64_list=value_pb2.Int64List(values=[7] * count)),
+    lambda count: value_pb2.Value(string_list=value_pb2.StringList(values=["a"] * count)),
+]
+
+
+@pytest.mark.parametrize("listed", LISTS)
+def test_long_parameters(listed):
+    """The list of a parameter has at most 10,000 elements, more than that of a field."""
+    assert len(values.parameters({"x": listed(10_000)}, "p")["x"]) == 10_000
+    assert fault(values.parameters, {"x": listed(10_001)}, "p")[0][0] == "p.x"
+
+
 def test_parameter_too_long():
-    """A parameter has at most 1,024 elements, and 65,535 bytes."""
-    many = value_pb2.Value(double_list=value_pb2.DoubleList(values=[0.0] * 1_025))
+    """The text of a parameter has at most 65,535 bytes."""
     long = value_pb2.Value(string_value="x" * 65_536)
-    assert fault(values.parameters, {"x": many}, "p")[0][0] == "p.x"
     assert fault(values.parameters, {"x": long}, "p")[0][0] == "p.x"
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -13,9 +14,14 @@ from prometheus_client import CollectorRegistry
 import milvine.client
 from milvine.api.calls import Calls
 from milvine.api.interceptors import Interceptor
-from milvine.client import Client, Item, RpcError, types
+from milvine.client import Client, Interaction, Item, RpcError, requests, types
 from milvine.domain.errors import Reason, Unavailable
-from milvine.v1 import catalog_pb2, catalog_service_pb2_grpc, item_service_pb2
+from milvine.v1 import (
+    catalog_pb2,
+    catalog_service_pb2_grpc,
+    interaction_pb2,
+    item_service_pb2,
+)
 from milvine.v1 import item_service_pb2_grpc as items_grpc
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -116,6 +122,42 @@ def test_time_without_zone():
 def test_lists(values, kind):
     """A list takes the kind of its elements."""
     assert types.value_message(values).WhichOneof("kind") == kind
+
+
+def test_types_of_fields():
+    """Types of fields are read in any case; one that there is not is told with those there are."""
+    [field] = requests.fields({"year": "int64"})
+    assert field == catalog_pb2.Field(name="year", type=catalog_pb2.Field.TYPE_INT64)
+    with pytest.raises(ValueError, match="'text' is no type of a field; there are: STRING, INT64"):
+        requests.fields({"title": "text"})
+
+
+RAW = interaction_pb2.Interaction(user_id="u", item_id="i", value=3)
+
+
+@pytest.mark.parametrize("event", [Interaction("u", "i", value=3), RAW])
+def test_stamped(event):
+    """An interaction without id and time gets the time of now, on a copy of the caller's own."""
+    [message] = requests.interactions([event])
+    assert datetime.now(UTC) - types.moment(message.event_time) < timedelta(minutes=1)
+    assert (message.user_id, message.item_id, message.value) == ("u", "i", 3)
+    assert not RAW.HasField("event_time")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Interaction("u", "i", event_id="e"),
+        interaction_pb2.Interaction(user_id="u", item_id="i", event_id="e"),
+        Interaction("u", "i", event_time=datetime(1970, 1, 1, tzinfo=UTC)),
+        interaction_pb2.Interaction(user_id="u", item_id="i", event_time=Timestamp()),
+    ],
+)
+def test_not_stamped(event):
+    """An interaction that an id or a time names already keeps what it has."""
+    [message] = requests.interactions([event])
+    assert (message.event_id, message.HasField("event_time")) in (("e", False), ("", True))
+    assert message.event_time == Timestamp()
 
 
 def test_exports():

@@ -107,6 +107,27 @@ def test_what_a_store_cannot_say_is_refused(text: str, dialect: Dialect, message
         compile_filter(tree, dialect)
 
 
+@pytest.mark.parametrize("call", ["array_contains_any(genres, {p})", "array_contains(genres, {p})"])
+def test_what_a_negation_repeats_is_short(call: str):
+    """Lite repeats the values of a negated function 1,024 times; long ones are refused."""
+    long = ("x" * 3_100,) if "any" in call else "x" * 3_100
+    tree = parse(f"not {call}", {"p": long}, FIELDS)
+    assert len(compile_filter(tree, MILVUS)) < 4_000
+    with pytest.raises(NotSupported, match="at most 3,072 characters"):
+        compile_filter(tree, LITE)
+
+
+@pytest.mark.parametrize("dialect", [LITE, MILVUS])
+def test_no_list_has_more_than_1024_elements(dialect: Dialect):
+    """A list never has, or is, more than a list can be; its complement needs a value alone."""
+    many = tuple(map(str, range(1_025)))
+    for text in ("array_contains_all(genres, {p})", "genres == {p}"):
+        parsed = parse(text, {"p": many}, FIELDS)
+        assert parsed
+        assert compile_filter(parsed, dialect) == 'id == ""'
+        assert compile_filter(Not(parsed), dialect) == "_has_genres == true"
+
+
 @pytest.mark.parametrize("dialect", [LITE, MILVUS])
 def test_the_deepest_filter_compiles(dialect: Dialect):
     """Every nesting that parses has an expression, even under long chains."""

@@ -39,5 +39,5 @@ def test_served_model_knows_what_training_knew(family, tmp_path: Path):
     assert served.items.take(scores.argsort()[-1:]) == ["i03"]
     assert served.dimension == model.dimension == served.item_vectors.shape[1]
     assert served.taste_dimension == 8
-    assert served.popularity.sum() == model.interaction_count
+    assert served.popularity.sum() == model.pair_count
     assert (np.diff(served.popularity[served.by_popularity]) <= 0).all()

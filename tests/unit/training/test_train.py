@@ -47,7 +47,7 @@ def test_model_says_what_it_is(artifacts, family):
     assert (model.id, model.catalog_id, model.display_name) == ("m1", "world", "First")
     assert model.config.settings == {**stored.document["config"]["settings"], **SETTINGS}
     assert (model.user_count, model.item_count) == (12, 12)
-    assert model.interaction_count == stored.tensors["item_popularity"].sum()
+    assert model.pair_count == stored.tensors["item_popularity"].sum()
     assert stored.tensors["item_vectors"].shape == (12, model.dimension)
     assert [epoch.epoch for epoch in model.epochs] == [1, 2, 3]
     assert model.evaluation.user_count == 12

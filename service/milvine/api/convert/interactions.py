@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from milvine.api.convert.values import (
     MAX_SECONDS,
@@ -18,10 +19,17 @@ from milvine.api.convert.values import (
     raise_all,
     timestamp,
 )
+from milvine.api.paging import is_text
 from milvine.domain.catalog import Catalog
 from milvine.domain.entity import from_micros
 from milvine.domain.errors import InvalidPageToken, Violation
-from milvine.domain.interaction import INTERACTIONS, Rejection, check_interactions
+from milvine.domain.interaction import (
+    INTERACTIONS,
+    MAX_EVENT_TIME,
+    MIN_EVENT_TIME,
+    Rejection,
+    check_interactions,
+)
 from milvine.records import Place
 from milvine.v1 import interaction_pb2, retrieval_service_pb2
 
@@ -53,10 +61,12 @@ def table(messages: _Interactions, catalog: Catalog) -> pa.Table:
 def history(messages: _Events, catalog: Catalog, path: str) -> pa.Table:
     """The events of an anonymous person as INTERACTIONS columns, in their order."""
     check_count(len(messages), path, least=1, most=MAX_HISTORY)
+    shared = _shared_columns(messages)
     columns = {
         "event_id": [None] * len(messages),
         "user_id": [_ANONYMOUS] * len(messages),
-        **_shared_columns(messages),
+        **shared,
+        "event_time": _in_order(shared["event_time"]),
     }
     return _checked(columns, catalog, path)
 
@@ -85,13 +95,19 @@ def cursor(row: Row) -> str:
 
 
 def place(cursor: str | None) -> Place | None:
-    """The place that a cursor names."""
+    """The place that a cursor names; raises InvalidPageToken where it is none."""
     if cursor is None:
         return None
     try:
-        return Place(*json.loads(cursor))
-    except (ValueError, TypeError) as exc:
+        event_time, *texts = json.loads(cursor)
+        place = Place(event_time, *texts)
+    except (ValueError, TypeError, RecursionError) as exc:
         raise InvalidPageToken from exc
+    # Anyone can make a token, so nothing in it is taken for granted.
+    is_moment = type(event_time) is int and MIN_EVENT_TIME <= event_time <= MAX_EVENT_TIME
+    if not is_moment or not all(map(is_text, texts)):
+        raise InvalidPageToken
+    return place
 
 
 def _shared_columns(messages: _Interactions | _Events) -> Mapping[str, Any]:
@@ -121,6 +137,12 @@ def _micros(seconds: _Ints, nanos: _Ints) -> _Ints:
         (seconds >= MIN_SECONDS) & (seconds <= MAX_SECONDS) & (nanos >= 0) & (nanos < 1_000_000_000)
     )
     return np.where(is_moment, seconds * 1_000_000 + nanos // 1_000, _NO_MOMENT)
+
+
+def _in_order(times: pa.Array) -> pa.Array:
+    """The times, and just now for the missing ones, each a microsecond after the one before."""
+    now = time.time_ns() // 1_000
+    return pc.coalesce(times, pa.array(now + np.arange(len(times))))
 
 
 def _checked(columns: Mapping[str, Any], catalog: Catalog, path: str) -> pa.Table:

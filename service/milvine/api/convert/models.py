@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
-from milvine.api.convert.values import check_count, display_name, raise_all, timestamp
+from milvine.api.convert.values import check_count, display_name, duration, raise_all, timestamp
 from milvine.domain.catalog import Catalog
 from milvine.domain.errors import InvalidArgument, Violation
 from milvine.domain.model import (
@@ -59,11 +59,11 @@ def model_message(model: Model) -> model_pb2.Model:
         config=_config_message(model.config),
         user_count=model.user_count,
         item_count=model.item_count,
-        interaction_count=model.interaction_count,
+        pair_count=model.pair_count,
         dimension=model.dimension,
         data_fingerprint=model.data_fingerprint,
         evaluation=_evaluation_message(model.evaluation),
-        train_seconds=model.train_seconds,
+        train_duration=duration(model.train_seconds),
         epochs=epoch_messages(model.epochs),
         event_types=model.event_types,
         create_time=timestamp(model.create_time),
@@ -74,7 +74,7 @@ def epoch_messages(epochs: Iterable[EpochReport]) -> list[model_pb2.EpochReport]
     """The messages of epochs."""
     return [
         model_pb2.EpochReport(
-            epoch=e.epoch, epoch_count=e.epoch_count, loss=e.loss, seconds=e.seconds
+            epoch=e.epoch, epoch_count=e.epoch_count, loss=e.loss, duration=duration(e.seconds)
         )
         for e in epochs
     ]

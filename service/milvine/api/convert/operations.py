@@ -84,6 +84,7 @@ def training_metadata(operation: Operation) -> model_service_pb2.TrainModelMetad
         progress = from_json(TrainProgress, operation.progress)
         metadata.stage = _TRAIN_STAGES[progress.stage]
         metadata.progress = _share(operation, progress.progress)
+        metadata.holdout_epochs.extend(epoch_messages(progress.holdout_epochs))
         metadata.epochs.extend(epoch_messages(progress.epochs))
     return metadata
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from milvine.api.convert.values import (
     value_messages,
 )
 from milvine.api.paging import size_of
-from milvine.domain.catalog import MAX_FIELDS, Catalog
+from milvine.domain.catalog import Catalog
 from milvine.domain.errors import InvalidArgument
 from milvine.domain.hit import Hit, Recommendation, Source
 from milvine.domain.query import (
@@ -28,6 +30,7 @@ from milvine.domain.query import (
     UserSubject,
     VectorSubject,
 )
+from milvine.v1 import retrieval_pb2
 from milvine.v1 import retrieval_service_pb2 as pb
 
 MAX_FILTER_BYTES = 16_384
@@ -35,7 +38,11 @@ MAX_EXCLUDED = 10_000
 MAX_SUBJECTS = 256
 MAX_IDS = 1_000
 _MAX_DIMENSION = 32_768
-_SOURCES = {source: pb.RecommendResponse.Source.Value(f"SOURCE_{source}") for source in Source}
+_MAX_RETURN_FIELDS = 64
+_SOURCES = {source: retrieval_pb2.Source.Value(f"SOURCE_{source}") for source in Source}
+
+Recommending: TypeAlias = pb.RecommendRequest | pb.BatchRecommendRequest
+Searching: TypeAlias = Recommending | pb.SimilarItemsRequest | pb.SimilarUsersRequest
 
 
 def subject(message: pb.Subject, catalog: Catalog | None, path: str) -> Subject:
@@ -66,28 +73,23 @@ def check_subject_count(messages: Sequence[pb.Subject]) -> None:
     check_count(len(messages), "subjects", least=1, most=MAX_SUBJECTS)
 
 
-def selection(options: pb.RecommendOptions) -> Selection:
+def recommended(request: Recommending) -> Selection:
     """Which items to recommend."""
     excluded = required_ids(
-        options.exclude_item_ids, "options.exclude_item_ids", least=0, most=MAX_EXCLUDED
+        request.exclude_item_ids, "exclude_item_ids", least=0, most=MAX_EXCLUDED
     )
-    return Selection(
-        page_size=size_of(options.page_size, DEFAULT_PAGE_SIZE, "options.page_size"),
-        filter=_filter(options.filter, "options.filter"),
-        filter_params=parameters(options.filter_params, "options.filter_params"),
-        return_fields=_return_fields(options.return_fields, "options.return_fields"),
-        exclude_ids=frozenset(excluded),
-        include_seen=options.include_seen,
+    return replace(
+        selection(request), exclude_ids=frozenset(excluded), include_seen=request.include_seen
     )
 
 
-def neighbour_selection(request: pb.SimilarItemsRequest | pb.SimilarUsersRequest) -> Selection:
-    """Which neighbours to find."""
+def selection(request: Searching) -> Selection:
+    """Which hits to find, by what all searches have in common."""
     return Selection(
         page_size=size_of(request.page_size, DEFAULT_PAGE_SIZE),
-        filter=_filter(request.filter, "filter"),
+        filter=_filter(request.filter),
         filter_params=parameters(request.filter_params, "filter_params"),
-        return_fields=_return_fields(request.return_fields, "return_fields"),
+        return_fields=_return_fields(request.return_fields),
     )
 
 
@@ -107,17 +109,15 @@ def recommendation_message(found: Recommendation) -> pb.RecommendResponse:
         hits=_item_hits(found.hits),
         release_id=found.release_id,
         source=_SOURCES[found.source],
-        shortfall=(
-            pb.RecommendResponse.SHORTFALL_NO_MORE_MATCHES
-            if found.is_short
-            else pb.RecommendResponse.SHORTFALL_UNSPECIFIED
-        ),
+        shortfall=_shortfall(found),
     )
 
 
 def similar_items_message(found: Neighbours) -> pb.SimilarItemsResponse:
     """The message of items like an item."""
-    return pb.SimilarItemsResponse(hits=_item_hits(found.hits), release_id=found.release_id)
+    return pb.SimilarItemsResponse(
+        hits=_item_hits(found.hits), release_id=found.release_id, shortfall=_shortfall(found)
+    )
 
 
 def similar_users_message(found: Neighbours) -> pb.SimilarUsersResponse:
@@ -126,7 +126,9 @@ def similar_users_message(found: Neighbours) -> pb.SimilarUsersResponse:
         pb.UserHit(user_id=hit.id, score=hit.score, fields=value_messages(hit.fields))
         for hit in found.hits
     ]
-    return pb.SimilarUsersResponse(hits=hits, release_id=found.release_id)
+    return pb.SimilarUsersResponse(
+        hits=hits, release_id=found.release_id, shortfall=_shortfall(found)
+    )
 
 
 def embeddings_message(
@@ -134,24 +136,32 @@ def embeddings_message(
 ) -> pb.GetEmbeddingsResponse:
     """The message of embeddings, in the order asked for."""
     return pb.GetEmbeddingsResponse(
-        items=_embeddings(found.items, item_ids),
-        users=_embeddings(found.users, user_ids),
+        items=[
+            pb.ItemEmbedding(item_id=i, vector=_vector_message(found.items[i]))
+            for i in item_ids
+            if i in found.items
+        ],
+        users=[
+            pb.UserEmbedding(user_id=i, vector=_vector_message(found.users[i]))
+            for i in user_ids
+            if i in found.users
+        ],
         missing_item_ids=[i for i in item_ids if i not in found.items],
         missing_user_ids=[i for i in user_ids if i not in found.users],
         release_id=found.release_id,
     )
 
 
-def _filter(text: str, path: str) -> str:
+def _filter(text: str) -> str:
     if len(text.encode()) > MAX_FILTER_BYTES:
-        raise InvalidArgument.at(path, f"must be at most {MAX_FILTER_BYTES:,} bytes")
+        raise InvalidArgument.at("filter", f"must be at most {MAX_FILTER_BYTES:,} bytes")
     return text
 
 
-def _return_fields(names: Sequence[str], path: str) -> tuple[str, ...]:
-    check_count(len(names), path, least=0, most=MAX_FIELDS)
+def _return_fields(names: Sequence[str]) -> tuple[str, ...]:
+    check_count(len(names), "return_fields", least=0, most=_MAX_RETURN_FIELDS)
     if "*" in names and len(names) > 1:
-        raise InvalidArgument.at(path, "must be `*` alone or names of fields")
+        raise InvalidArgument.at("return_fields", "must be `*` alone or names of fields")
     return tuple(dict.fromkeys(names))
 
 
@@ -170,7 +180,11 @@ def _item_hits(hits: Iterable[Hit]) -> list[pb.ItemHit]:
     ]
 
 
-def _embeddings(found: Mapping[str, np.ndarray], ids: Sequence[str]) -> list[pb.Embedding]:
-    return [
-        pb.Embedding(id=i, vector=pb.Vector(values=found[i].tolist())) for i in ids if i in found
-    ]
+def _vector_message(vector: np.ndarray) -> pb.Vector:
+    return pb.Vector(values=vector.tolist())
+
+
+def _shortfall(found: Recommendation | Neighbours) -> retrieval_pb2.Shortfall.ValueType:
+    if found.is_short:
+        return retrieval_pb2.SHORTFALL_NO_MORE_MATCHES
+    return retrieval_pb2.SHORTFALL_NONE

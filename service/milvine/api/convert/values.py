@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeAlias
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from milvine.domain.entity import (
-    MAX_LIST_LENGTH,
     FieldValue,
     from_micros,
     id_fault,
@@ -19,7 +19,7 @@ from milvine.domain.entity import (
     value_fault,
 )
 from milvine.domain.errors import InvalidArgument, Violation
-from milvine.domain.filter import Scalar
+from milvine.domain.filter import MAX_ELEMENTS, Scalar
 from milvine.v1 import value_pb2
 
 MIN_SECONDS = -62_135_596_800
@@ -92,13 +92,13 @@ def _parameter(value: value_pb2.Value, path: str) -> Parameter:
     if value.WhichOneof("kind") == "double_list":
         return _doubles(value.double_list.values, path)
     found = field_value(value, path)
-    if fault := value_fault(found, type_of(found)):
+    if fault := value_fault(found, type_of(found), most=MAX_ELEMENTS):
         raise InvalidArgument.at(path, fault)
     return found
 
 
 def _doubles(numbers: Sequence[float], path: str) -> tuple[float, ...]:
-    check_count(len(numbers), path, least=0, most=MAX_LIST_LENGTH)
+    check_count(len(numbers), path, least=0, most=MAX_ELEMENTS)
     if not all(map(math.isfinite, numbers)):
         raise InvalidArgument.at(path, "must have finite numbers only")
     return tuple(numbers)
@@ -145,6 +145,11 @@ def timestamp(moment: datetime | None) -> Timestamp | None:
         return None
     seconds, micros = divmod(to_micros(moment), 1_000_000)
     return Timestamp(seconds=seconds, nanos=micros * 1_000)
+
+
+def duration(seconds: float) -> Duration:
+    """The message of a duration."""
+    return Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))
 
 
 def raise_all(violations: Iterable[Violation]) -> None:
