@@ -6,6 +6,7 @@ STAMP := $(VENV)/.ready
 SITE = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 PROTOC = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos \
 	-I"google/longrunning/operations.proto=$(SITE)/google/longrunning/operations_proto.proto" -I$(SITE)
+CODE := service tests demo
 PROTOS := $(wildcard protos/milvine/v1/*.proto)
 SERVICES := $(wildcard protos/milvine/v1/*_service.proto)
 
@@ -42,13 +43,13 @@ image: setup
 	$(PROTOC) --include_imports --include_source_info --descriptor_set_out=build/api.binpb $(PROTOS)
 
 fmt: setup
-	$(BIN)/ruff format service tests
-	$(BIN)/ruff check --fix service tests
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/buf format --path protos -w
 
 check: setup image
-	$(BIN)/ruff format --check service tests
-	$(BIN)/ruff check service tests
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/buf format --path protos --diff --exit-code

@@ -12,7 +12,7 @@ from milvine.settings import LogFormat, Settings
 
 def configure_logs(settings: Settings) -> None:
     """Set up the logs of this process."""
-    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    level = logging.getLevelNamesMapping()[settings.log_level.name]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,18 +16,22 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from prometheus_client import CollectorRegistry, start_http_server
 
 from milvine.api import SERVICE_NAMES, Services, build_server
+from milvine.attached import AttachedWorker
+from milvine.domain.errors import InvalidArgument
+from milvine.events import first_of
 from milvine.models import families
 from milvine.models.base import Family
 from milvine.records import Records
 from milvine.releases import Releases
 from milvine.retrieval import ActiveReleases, Retriever
-from milvine.settings import Settings
+from milvine.settings import Settings, joined
 from milvine.stores import Stores
+from milvine.tls import server_credentials
+from milvine.training.device import resolve_device
 from milvine.vectors import Vectors
 
 log = structlog.get_logger(__name__)
 
-RESTART_S = 1.0
 _Status = HealthCheckResponse.ServingStatus
 
 
@@ -97,15 +98,21 @@ class Running:
 async def serve(
     settings: Settings, *, with_worker: bool, on_ready: Callable[[str], None] = lambda _: None
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then let the calls in flight end."""
+    """Serve until SIGTERM or SIGINT, then let the calls in flight end.
+
+    Raises:
+        MilvineError: A setting is wrong, or a store can never be there.
+    """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with running(settings, with_worker=with_worker) as server:
         on_ready(server.address)
-        await stopping.wait()
+        await first_of(stopping, server.stores.failed)
         log.info("stopping", drain_s=settings.drain_s)
+    if server.stores.failure is not None:
+        raise server.stores.failure
 
 
 @asynccontextmanager
@@ -113,36 +120,84 @@ async def running(settings: Settings, *, with_worker: bool) -> AsyncIterator[Run
     """Run a server; leaving it stops the parts in the order in which they depend on each other.
 
     Health says NOT_SERVING first, calls in flight end, then the worker, then the stores.
+
+    Raises:
+        InvalidArgument: A setting is wrong.
     """
+    if with_worker:
+        resolve_device(settings.device)  # else the worker would end for it, again and again
     stores = Stores(settings)
     registry = CollectorRegistry()
     probe = health.aio.HealthServicer()
     server = build_server(LiveServices(stores, settings), health_servicer=probe, registry=registry)
     address = _bind(server, settings)
-    watch = asyncio.create_task(stores.watch())
-    follow = asyncio.create_task(_tell_health(stores, probe))
-    worker = asyncio.create_task(_run_worker(stores)) if with_worker else None
-    metrics = _serve_metrics(settings, registry)
-    await server.start()
-    log.info("serving", address=address)
-    try:
+    async with AsyncExitStack() as parts:
+        parts.push_async_callback(stores.close)
+        parts.enter_context(_metrics(settings, registry))
+        await parts.enter_async_context(_beside(stores.watch()))
+        if with_worker:
+            await parts.enter_async_context(_beside(_run_worker(stores)))
+        await parts.enter_async_context(_beside(_tell_health(stores, probe)))
+        await server.start()
+        parts.push_async_callback(server.stop, settings.drain_s)
+        parts.push_async_callback(probe.enter_graceful_shutdown)
+        log.info("serving", address=address)
         yield Running(address, stores)
-    finally:
-        await probe.enter_graceful_shutdown()
-        await server.stop(settings.drain_s)
-        await _cancel(follow, worker, watch)
-        metrics()
-        await stores.close()
 
 
 def _bind(server: grpc.aio.Server, settings: Settings) -> str:
-    target = f"{settings.host}:{settings.port}"
-    if settings.tls_cert_file and settings.tls_key_file:
-        pair = (settings.tls_key_file.read_bytes(), settings.tls_cert_file.read_bytes())
-        port = server.add_secure_port(target, grpc.ssl_server_credentials([pair]))
-    else:
-        port = server.add_insecure_port(target)
-    return f"{settings.host}:{port}"
+    """Listen; where that is."""
+    target = joined(settings.host, settings.port)
+    try:
+        if settings.tls_cert_file and settings.tls_key_file:
+            credentials = server_credentials(settings.tls_cert_file, settings.tls_key_file)
+            port = server.add_secure_port(target, credentials)
+        else:
+            port = server.add_insecure_port(target)
+    except RuntimeError as exc:  # grpc has no type of its own for it
+        raise InvalidArgument.at(
+            "MILVINE_HOST and MILVINE_PORT",
+            f"can't listen at {target}; another process does, or it is no address of this machine",
+        ) from exc
+    return joined(settings.host, port)
+
+
+@contextmanager
+def _metrics(settings: Settings, registry: CollectorRegistry) -> Iterator[None]:
+    """Serve metrics, if there is a port for them, until the block ends."""
+    if not settings.metrics_port:
+        yield
+        return
+    try:
+        http, thread = start_http_server(settings.metrics_port, settings.host, registry)
+    except OSError as exc:
+        raise InvalidArgument.at(
+            "MILVINE_METRICS_PORT",
+            f"can't listen at {joined(settings.host, settings.metrics_port)}: {exc.strerror}",
+        ) from exc
+    try:
+        yield
+    finally:
+        http.shutdown()
+        http.server_close()
+        thread.join()
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Do work until the block ends; that it failed before is logged."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(_log_fault)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _log_fault(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (fault := task.exception()):
+        log.error("a part of the server failed", exc_info=fault)
 
 
 async def _run_worker(stores: Stores) -> None:
@@ -158,57 +213,3 @@ async def _tell_health(stores: Stores, probe: health.aio.HealthServicer) -> None
         for name in ("", *SERVICE_NAMES):
             await probe.set(name, status)
         await asyncio.sleep(0.1 if not stores.healthy else 1.0)
-
-
-def _serve_metrics(settings: Settings, registry: CollectorRegistry) -> Callable[[], None]:
-    if not settings.metrics_port:
-        return lambda: None
-    http, thread = start_http_server(settings.metrics_port, settings.host, registry)
-
-    def stop() -> None:
-        http.shutdown()
-        thread.join()
-
-    return stop
-
-
-class AttachedWorker:
-    """A worker process that lives and dies with a server, started again if it dies alone."""
-
-    def __init__(self) -> None:
-        self._process: Process | None = None
-
-    async def run(self) -> None:
-        """Keep a worker running until cancelled."""
-        try:
-            while True:
-                self._process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "milvine", "worker", "--attached"),
-                    stdin=PIPE,
-                    start_new_session=True,  # Ctrl-C is for the server, which ends it in turn
-                )
-                code = await self._process.wait()
-                log.warning("the worker ended; starting another", code=code)
-                await asyncio.sleep(RESTART_S)
-        finally:
-            await asyncio.shield(self._stop())
-
-    async def _stop(self) -> None:
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), timeout=10)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-
-
-async def _cancel(*tasks: asyncio.Task[None] | None) -> None:
-    for task in tasks:
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import re
 from enum import StrEnum
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from milvine.domain.errors import InvalidArgument
+
+
+class LogLevel(StrEnum):
+    """How severe a log line is at least."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        """Take the name in any case."""
+        return next((level for level in cls if level == str(value).lower()), None)
 
 
 class LogFormat(StrEnum):
@@ -43,8 +63,15 @@ class Settings(BaseSettings):
     """The port to serve Prometheus metrics on; 0 serves none."""
     tls_cert_file: Path | None = None
     """The certificate chain in PEM; with `tls_key_file`, gRPC is served over TLS."""
-    tls_key_file: Path | None = None
-    """The private key in PEM."""
+    tls_key_file: Path | None = Field(default=None, validate_default=True)
+    """The private key of the certificate in PEM."""
+
+    server: str = ""
+    """The server that commands call, `host:port`; when empty, the one at `host` and `port`."""
+    server_tls: bool = False
+    """Whether commands speak TLS with the server."""
+    server_ca_file: Path | None = None
+    """The authorities that commands trust, in PEM, and then speak TLS; else the well-known ones."""
 
     call_timeout_s: float = Field(default=30.0, gt=0)
     """The seconds a call may take that sets no deadline of its own."""
@@ -59,12 +86,49 @@ class Settings(BaseSettings):
     drain_s: float = Field(default=10.0, ge=0)
     """The seconds that calls in flight may take when the server stops."""
     device: str = "auto"
-    """Where to train: `cpu`, `cuda`, or `auto` for CUDA where there is one."""
+    """Where to train: `cpu`, `cuda`, `cuda:N`, or `auto` for CUDA where there is one."""
 
-    log_level: str = "info"
-    """The least severe level to log: debug, info, warning, error."""
+    log_level: LogLevel = LogLevel.INFO
+    """The least severe level to log: debug, info, warning, error, critical."""
     log_format: LogFormat = LogFormat.AUTO
     """`console` for people, `json` for machines, `auto` by whether stderr is a terminal."""
+
+    def make_data_dir(self) -> None:
+        """Make the folder of the embedded stores; raises InvalidArgument where that can't be."""
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise InvalidArgument.at(
+                "MILVINE_DATA_DIR", f"{str(self.data_dir)!r} can't be made: {exc.strerror}"
+            ) from exc
+        if not os.access(self.data_dir, os.W_OK | os.X_OK):
+            raise InvalidArgument.at(
+                "MILVINE_DATA_DIR", f"{str(self.data_dir)!r} may not be written by this user"
+            )
+
+    @field_validator("vectors_uri")
+    @classmethod
+    def _is_address(cls, uri: str) -> str:
+        """Refuse what would be dialled for ever, such as `milvus:19530`."""
+        if uri and not uri.startswith(("http://", "https://", "unix:")):
+            raise ValueError(f"must be http://HOST:PORT or https://HOST:PORT, is {uri!r}")
+        return uri
+
+    @field_validator("tls_key_file")
+    @classmethod
+    def _goes_with_certificate(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+        """Refuse half a pair, which would be served without TLS."""
+        if (key is None) != (info.data.get("tls_cert_file") is None):
+            raise ValueError("goes with MILVINE_TLS_CERT_FILE: set both or neither")
+        return key
+
+    @field_validator("device")
+    @classmethod
+    def _is_device(cls, name: str) -> str:
+        """Refuse a device before any training starts."""
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+            raise ValueError(f"must be auto, cpu, cuda or cuda:N, is {name!r}")
+        return name
 
     @property
     def records(self) -> str:
@@ -80,3 +144,8 @@ class Settings(BaseSettings):
     def lite_file(self) -> Path | None:
         """The file of the embedded Milvus; None where `vectors_uri` names one to use."""
         return None if self.vectors_uri else self.data_dir.absolute() / "vectors.db"
+
+
+def joined(host: str, port: int) -> str:
+    """The address as `host:port`, with brackets around the colons of IPv6."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from milvine.artifacts import safetensors_map
-from milvine.domain.errors import DataLoss, Reason, Unavailable
+from milvine.domain.errors import DataLoss, InvalidArgument, Reason, Unavailable
 from milvine.domain.operation import Json
 
 T = TypeVar("T")
@@ -52,8 +52,19 @@ class Artifacts:
     """The artifacts under one URL."""
 
     def __init__(self, url: str, *, timeout_s: float = 300.0) -> None:
-        """Take a folder's path or an fsspec URL; each call ends within the timeout."""
-        self._files, self._root = fsspec.core.url_to_fs(url)
+        """Take a folder's path or an fsspec URL; each call ends within the timeout.
+
+        Raises:
+            InvalidArgument: When nothing that is installed knows such a URL.
+        """
+        try:
+            self._files, self._root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as exc:
+            scheme = url.partition(":")[0]
+            raise InvalidArgument.at(
+                "MILVINE_ARTIFACTS_URL",
+                f"no package for {scheme}: URLs of fsspec is installed here",
+            ) from exc
         self._timeout_s = timeout_s
 
     def save(

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 
 import click
+
+from milvine.cli.options import Target, server_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +69,13 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("milvine"), prog_name="milvine")
-@click.option(
-    "--server",
-    metavar="HOST:PORT",
-    help="The server to call, also as MILVINE_SERVER or after the command.",
-)
+@server_options
 @click.pass_context
-def main(ctx: click.Context, server: str | None) -> None:
+def main(ctx: click.Context, *, server: str | None, tls: bool, ca_file: Path | None) -> None:
     """Train embeddings, keep them in Milvus, and serve filtered, ranked recommendations.
 
     Settings come from MILVINE_… variables and a .env file; `milvine config` shows them. Without a
-    server at the configured address, commands run one inside themselves.
+    server at the configured address, commands run one inside themselves. Options that name the
+    server may stand before the command or after it.
     """
-    ctx.obj = server
+    ctx.obj = Target(server, tls, ca_file)

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import TypeVar
 
 import click
 
+from milvine.cli.options import Target, server_options
 from milvine.cli.output import Output
 from milvine.cli.target import connected
 from milvine.client import Client, RpcError
@@ -81,16 +83,15 @@ def remote(
     """A command that calls a server, with `needs_worker` one that does long work."""
 
     def decorate(body: Callable[[Remote, Args], Awaitable[None]]) -> Command:
-        @click.option(
-            "--server", metavar="HOST:PORT", help="The server to call; default MILVINE_SERVER."
-        )
+        @server_options
         @_json_option
         @wraps(body)
-        def command(*, server: str | None, as_json: bool, **values: object) -> None:
+        def command(
+            *, server: str | None, tls: bool, ca_file: Path | None, as_json: bool, **values: object
+        ) -> None:
             output = Output.create(is_json=as_json)
-            root = click.get_current_context().find_root()
-            target = server or root.obj or os.environ.get("MILVINE_SERVER")
-
+            before: Target = click.get_current_context().find_root().obj
+            target = Target(server, tls, ca_file).over(before)
             asked = args(**values)
 
             async def call() -> None:

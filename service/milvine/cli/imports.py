@@ -58,6 +58,14 @@ _OPTIONS = (
         help="The format; told by the name when not given.",
     ),
     click.option("--delimiter", metavar="CHARACTER", help="What stands between cells."),
+    click.option(
+        "--quote",
+        default='"',
+        show_default=True,
+        metavar="CHARACTER",
+        help="What surrounds cells that have delimiters or line ends in them.",
+    ),
+    click.option("--no-quote", is_flag=True, help="Quotes have no meaning in the file."),
     click.option("--columns", metavar="A,B,…", help="The columns of a file without a header."),
     click.option(
         "--list-separator",
@@ -91,6 +99,8 @@ class ImportArgs:
     constants: tuple[tuple[str, str], ...]
     format_: str | None
     delimiter: str | None
+    quote: str
+    no_quote: bool
     columns: str | None
     list_separator: str
     time_format: str
@@ -104,6 +114,7 @@ class ImportArgs:
             mapping=texts(self.mapping),
             constants=texts(self.constants),
             delimiter=_TAB.get(self.delimiter, self.delimiter) if self.delimiter else None,
+            quote=None if self.no_quote else self.quote,
             column_names=tuple(self.columns.split(",")) if self.columns else (),
             time_format=TimeFormat(self.time_format),
             list_separator=self.list_separator,
@@ -134,7 +145,7 @@ def _command(name: str, summary: str, run: Import) -> None:
 def _run(here: Local, args: ImportArgs, run: Import) -> ImportReport:
     settings = load_settings()
     if not settings.records_url:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        settings.make_data_dir()
     here.output.note(f"Writing to {masked(settings.records)}")
     records = Records.open(settings.records, timeout_s=settings.records_timeout_s)
     try:

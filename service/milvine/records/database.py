@@ -140,7 +140,7 @@ def _parse(url: str) -> URL:
 
 def _bad_url() -> InvalidArgument:
     return InvalidArgument.at(
-        "records.url", "must be sqlite:///FILE or postgresql://USER@HOST:PORT/DATABASE"
+        "MILVINE_RECORDS_URL", "must be sqlite:///FILE or postgresql://USER@HOST:PORT/DATABASE"
     )
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection
 
+from milvine.domain.errors import FailedPrecondition, Reason
 from milvine.records.database import Database
 
 _LOCK = 0x6D696C76
@@ -19,11 +21,18 @@ def migrate(database: Database) -> None:
 
     Raises:
         Unavailable: the database does not answer.
+        FailedPrecondition: a newer version has migrated it.
     """
     with database.write() as connection:
         if not database.is_sqlite:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-        command.upgrade(configuration(connection), "head")
+        try:
+            command.upgrade(configuration(connection), "head")
+        except CommandError as exc:  # it has a revision that is not among ours
+            raise FailedPrecondition(
+                "the records database was migrated by a newer milvine; run that version or later",
+                Reason.WRONG_STATE,
+            ) from exc
 
 
 def configuration(connection: Connection) -> Config:

@@ -12,7 +12,7 @@ from milvine.cli import main
 from milvine.cli.configuration import masked
 from milvine.domain.catalog import Catalog, EventType, Field, FieldType
 from milvine.records import Records
-from milvine.settings import Settings
+from milvine.settings import Settings, joined
 
 
 @pytest.fixture
@@ -57,7 +57,15 @@ def test_a_password_may_have_any_character():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("MILVINE_PORT", "70000"), ("MILVINE_LOG_LEVEL", "loud")]
+    ("name", "value"),
+    [
+        ("MILVINE_PORT", "70000"),
+        ("MILVINE_LOG_LEVEL", "loud"),
+        ("MILVINE_DEVICE", "gpu"),
+        ("MILVINE_VECTORS_URI", "milvus:19530"),
+        ("MILVINE_TLS_CERT_FILE", "chain.pem"),
+        ("MILVINE_TLS_KEY_FILE", "key.pem"),
+    ],
 )
 def test_a_wrong_setting_is_named(environment, name, value):
     """A setting out of its range is told by its variable, in one line."""
@@ -65,6 +73,49 @@ def test_a_wrong_setting_is_named(environment, name, value):
     assert result.exit_code == 1
     assert name in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_log_level_may_be_written_in_capitals(environment):
+    """MILVINE_LOG_LEVEL=INFO is what other programs call it."""
+    result = run(environment | {"MILVINE_LOG_LEVEL": "INFO"}, "config", "--json")
+    assert json.loads(result.stdout)["settings"]["MILVINE_LOG_LEVEL"] == "info"
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"MILVINE_DEVICE": "cuda:99"}, "MILVINE_DEVICE"),
+        ({"MILVINE_ARTIFACTS_URL": "foo://bucket/path"}, "MILVINE_ARTIFACTS_URL"),
+        ({"MILVINE_RECORDS_URL": "mysql://u:hunter2@host/db"}, "MILVINE_RECORDS_URL"),
+        ({"MILVINE_TLS_CERT_FILE": "a.pem", "MILVINE_TLS_KEY_FILE": "b.pem"}, "a.pem"),
+        ({"MILVINE_TLS_CERT_FILE": ".env", "MILVINE_TLS_KEY_FILE": ".env"}, "in PEM"),
+        ({"MILVINE_DATA_DIR": ".env/data"}, "MILVINE_DATA_DIR"),
+    ],
+)
+def test_a_server_that_can_never_serve_ends_with_one_line(environment, tmp_path, given, named):
+    """What only another setting can mend ends the server, named, and no fault of milvine's."""
+    (tmp_path / ".env").touch()
+    result = run(environment | given | {"MILVINE_LOG_LEVEL": "error"}, "serve", "--port", 0)
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error:")]
+    assert named in line
+    assert "fault of milvine" not in line
+    assert "hunter2" not in result.stderr
+
+
+def test_a_taken_metrics_port_is_said_in_one_line(environment):
+    """A server that can't serve its metrics says where."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run(environment, "serve", "--no-worker", "--port", 0, "--metrics-port", port)
+    assert result.exit_code == 1
+    assert f"MILVINE_METRICS_PORT: can't listen at 127.0.0.1:{port}" in result.stderr
+
+
+def test_addresses_of_ipv6_have_brackets():
+    """The colons of IPv6 do not hide the port."""
+    assert joined("::1", 50051) == "[::1]:50051"
+    assert joined("127.0.0.1", 50051) == "127.0.0.1:50051"
 
 
 def test_a_taken_port_is_said_in_one_line(environment):
@@ -127,6 +178,16 @@ def test_import_maps_sets_and_reports(environment, tmp_path):
     assert report["samples"][0]["row"] == 3
     assert report["ignored_columns"] == ["extra"]
     assert len((tmp_path / "refused.jsonl").read_text().splitlines()) == 1
+
+
+def test_quoting_can_be_turned_off(environment, tmp_path, catalog):
+    """--no-quote takes quotes as text; --quote names another character."""
+    (tmp_path / "a.csv").write_text('id,year\n"a",1\n')
+    (tmp_path / "b.csv").write_text("id,year\n'b,c',1\n")
+    assert run(environment, "import", "items", "films", "a.csv", "--no-quote").exit_code == 0
+    assert run(environment, "import", "items", "films", "b.csv", "--quote", "'").exit_code == 0
+    found = catalog.entities.get("films", "item", ['"a"', "b,c"])
+    assert [item.id for item in found] == ['"a"', "b,c"]
 
 
 def test_import_shows_tables(environment, tmp_path, catalog):
