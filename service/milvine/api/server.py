@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import grpc
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -56,42 +54,23 @@ SERVICE_NAMES = tuple(
 """The services, by the names under which health speaks of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a server uses its connections."""
-
-    max_receive_bytes: int = 64 * 2**20
-    """The largest request."""
-    max_send_bytes: int = 64 * 2**20
-    """The largest answer."""
-    max_concurrent_calls: int | None = None
-    """Calls over this number are refused with RESOURCE_EXHAUSTED; None: no limit."""
-    reuse_port: bool = False
-    """Whether several processes serve one port."""
-    keepalive_s: int = 60
-    """The pause after which a silent connection is asked whether it lives."""
-    keepalive_timeout_s: int = 20
-    """How long it may take to answer."""
-    min_ping_interval_s: int = 10
-    """How often clients may ask the same; more are cut off."""
-
-    def channel_arguments(self) -> list[tuple[str, int]]:
-        """The options as gRPC names them."""
-        return [
-            ("grpc.max_receive_message_length", self.max_receive_bytes),
-            ("grpc.max_send_message_length", self.max_send_bytes),
-            ("grpc.so_reuseport", int(self.reuse_port)),
-            ("grpc.keepalive_time_ms", self.keepalive_s * 1_000),
-            ("grpc.keepalive_timeout_ms", self.keepalive_timeout_s * 1_000),
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.min_ping_interval_without_data_ms", self.min_ping_interval_s * 1_000),
-        ]
+_MAX_MESSAGE_BYTES = 64 * 2**20
+_CHANNEL_ARGUMENTS = (
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+    # A second server is to be told that the port is taken, not to get every other connection.
+    ("grpc.so_reuseport", 0),
+    # A connection that is silent for a minute is asked whether it lives, and may ask more often.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
 
 
 def build_server(
     services: Services,
     *,
-    options: Options | None = None,
     health_servicer: health.aio.HealthServicer | None = None,
     registry: CollectorRegistry | None = None,
 ) -> grpc.aio.Server:
@@ -99,17 +78,11 @@ def build_server(
 
     Args:
         services: what the servicers call.
-        options: how it uses its connections.
         health_servicer: tells probes how the server is; without one they hear SERVING.
         registry: where the metrics of calls are kept; without one they are not read.
     """
-    chosen = options or Options()
     calls = Calls(registry or CollectorRegistry(), timeout_s=services.call_timeout_s)
-    server = grpc.aio.server(
-        interceptors=[Interceptor(calls)],
-        options=chosen.channel_arguments(),
-        maximum_concurrent_rpcs=chosen.max_concurrent_calls,
-    )
+    server = grpc.aio.server(interceptors=[Interceptor(calls)], options=_CHANNEL_ARGUMENTS)
     _add_servicers(server, services)
     health_pb2_grpc.add_HealthServicer_to_server(
         health_servicer or health.aio.HealthServicer(), server

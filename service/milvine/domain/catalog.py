@@ -25,6 +25,7 @@ RESERVED_NAMES = frozenset(
 MAX_FIELDS = 31
 """A field has two columns beside the id and the vector, and Milvus takes 64 in a collection."""
 MAX_EVENT_TYPES = 64
+MAX_NAME_BYTES = 256
 
 
 _MILVUS_WORDS = frozenset(
@@ -134,6 +135,13 @@ class Catalog:
         return next((e for e in self.event_types if e.name == name), None)
 
 
+def display_name_fault(name: str) -> str | None:
+    """What is wrong with a name for people, in words; None for a good one."""
+    if len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+        return f"must be at most {MAX_NAME_BYTES} bytes"
+    return "must not have the character U+0000" if "\x00" in name else None
+
+
 def check(catalog: Catalog) -> None:
     """Raise InvalidArgument naming every declaration that breaks its rule."""
     violations = [*_check_names(catalog), *_check_events(catalog), *_check_index(catalog)]
@@ -178,8 +186,8 @@ def _check_names(catalog: Catalog) -> Iterable[Violation]:
             "must be a lower-case letter, "
             "then at most 47 lower-case letters, digits or underscores",
         )
-    if len(catalog.display_name.encode()) > 256:
-        yield Violation("catalog.display_name", "must be at most 256 bytes")
+    if fault := display_name_fault(catalog.display_name):
+        yield Violation("catalog.display_name", fault)
     for side in ("item_fields", "user_fields"):
         fields: tuple[Field, ...] = getattr(catalog, side)
         if len(fields) > MAX_FIELDS:

@@ -41,8 +41,9 @@ class PublishModelRequest(_message.Message):
     1. Default 0.95.
     """
     keep_releases: _builtins.int
-    """How many READY releases to keep beside the active one, 0 to 100; older ones
-    are deleted once the new one is active. Default 1. Does nothing with `hold`.
+    """How many READY releases that served before to keep beside the active one, 0
+    to 100; older ones are deleted once the new one is active. Default 1. Those
+    that never served are kept. Does nothing with `hold`.
     """
     def __init__(
         self,

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from milvine.api import SERVICE_NAMES, Options, build_server
+from milvine.api import SERVICE_NAMES, build_server
 from tests.integration.api.conftest import RecordsOnly
 
 
@@ -51,13 +52,12 @@ async def test_health(api):
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-async def test_two_servers_share_a_port(api_records):
-    """With `reuse_port`, a second process can bind the port of the first."""
-    options = Options(reuse_port=True)
-    one = build_server(RecordsOnly(api_records), options=options)
-    other = build_server(RecordsOnly(api_records), options=options)
+async def test_a_port_has_one_server(api_records):
+    """A second server is told that the port is taken."""
+    one, other = (build_server(RecordsOnly(api_records)) for _ in range(2))
     port = one.add_insecure_port("127.0.0.1:0")
-    assert other.add_insecure_port(f"127.0.0.1:{port}") == port
+    with pytest.raises(RuntimeError):
+        other.add_insecure_port(f"127.0.0.1:{port}")
     for server in (one, other):
         await server.start()
         await server.stop(None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from milvine.api.convert.values import display_name, timestamp
+from milvine.api.convert.values import timestamp
 from milvine.domain.catalog import (
     Catalog,
     EventType,
@@ -98,7 +98,7 @@ def _given(
 def _catalog(message: catalog_pb2.Catalog) -> Catalog:
     return Catalog(
         id=message.catalog_id,
-        display_name=display_name(message.display_name, "catalog.display_name"),
+        display_name=message.display_name,
         item_fields=_fields(message.item_fields, "catalog.item_fields"),
         user_fields=_fields(message.user_fields, "catalog.user_fields"),
         event_types=tuple(_event(e, i) for i, e in enumerate(message.event_types)),

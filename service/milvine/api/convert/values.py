@@ -10,6 +10,7 @@ from typing import TypeAlias
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from milvine.domain.catalog import display_name_fault
 from milvine.domain.entity import (
     FieldValue,
     from_micros,
@@ -25,7 +26,6 @@ from milvine.v1 import value_pb2
 MIN_SECONDS = -62_135_596_800
 MAX_SECONDS = 253_402_300_799
 """The seconds of the first and the last moment that a Timestamp can be, in years 1 to 9999."""
-MAX_NAME_BYTES = 256
 
 Parameter: TypeAlias = Scalar | tuple[Scalar, ...]
 
@@ -58,10 +58,8 @@ def check_count(count: int, path: str, *, least: int, most: int) -> None:
 
 def display_name(name: str, path: str) -> str:
     """The name for people where it has at most 256 bytes and no U+0000."""
-    if len(name.encode()) > MAX_NAME_BYTES:
-        raise InvalidArgument.at(path, f"must be at most {MAX_NAME_BYTES} bytes")
-    if "\x00" in name:
-        raise InvalidArgument.at(path, "must not have the character U+0000")
+    if fault := display_name_fault(name):
+        raise InvalidArgument.at(path, fault)
     return name
 
 
