@@ -31,7 +31,11 @@ _REPEATABLE = {
     ),
     "google.longrunning.Operations": "GetOperation ListOperations WaitOperation CancelOperation",
 }
-"""The methods that may be sent twice without harm."""
+"""The methods that may be sent twice without harm.
+
+Interactions are known again by an id or a time, which the client gives those without. A second
+EraseUser would do no harm, but take its share of the receipt's counts.
+"""
 
 
 def channel_options() -> list[tuple[str, str | int]]:

@@ -104,7 +104,7 @@ class ReleaseServiceServicer:
 
     def DeleteRelease(self, request, context):
         """Deletes a release with its collections. Fails with FAILED_PRECONDITION for
-        the active one.
+        the active one, and for one that is being built: cancel its operation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

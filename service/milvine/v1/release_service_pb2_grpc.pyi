@@ -53,7 +53,7 @@ class ReleaseServiceStub:
     """
     DeleteRelease: _grpc.UnaryUnaryMultiCallable[_release_service_pb2.DeleteReleaseRequest, _empty_pb2.Empty]
     """Deletes a release with its collections. Fails with FAILED_PRECONDITION for
-    the active one.
+    the active one, and for one that is being built: cancel its operation.
     """
 
 @_typing.type_check_only
@@ -78,7 +78,7 @@ class ReleaseServiceAsyncStub(ReleaseServiceStub):
     """
     DeleteRelease: _aio.UnaryUnaryMultiCallable[_release_service_pb2.DeleteReleaseRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a release with its collections. Fails with FAILED_PRECONDITION for
-    the active one.
+    the active one, and for one that is being built: cancel its operation.
     """
 
 class ReleaseServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -130,7 +130,7 @@ class ReleaseServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Deletes a release with its collections. Fails with FAILED_PRECONDITION for
-        the active one.
+        the active one, and for one that is being built: cancel its operation.
         """
 
 def add_ReleaseServiceServicer_to_server(servicer: ReleaseServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
