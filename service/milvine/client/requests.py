@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias, TypeVar
 
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from milvine.client.types import (
     Entity,
     HistoryEvent,
     Interaction,
+    set_time,
     timestamp,
     value_messages,
 )
@@ -60,13 +60,14 @@ def user(entity: Entity) -> user_pb2.User:
 
 def interactions(
     events: Iterable[Interaction | interaction_pb2.Interaction],
-) -> list[interaction_pb2.Interaction]:
+) -> Iterator[interaction_pb2.Interaction]:
     """The messages of interactions; one without id and time gets the time of now.
 
-    So that a batch which is sent again is known again.
+    So that a batch which is sent again is known again. Each is made when it is asked for: a list of
+    thousands would take twice the time, for the garbage collector walks over what is kept.
     """
-    now = timestamp(datetime.now(UTC))
-    return [_interaction(event, now) for event in events]
+    now = datetime.now(UTC)
+    return (_interaction(event, now) for event in events)
 
 
 def model_config(
@@ -125,27 +126,28 @@ def _field_type(name: str) -> catalog_pb2.Field.Type.ValueType:
 
 
 def _interaction(
-    event: Interaction | interaction_pb2.Interaction, now: Timestamp | None
+    event: Interaction | interaction_pb2.Interaction, now: datetime
 ) -> interaction_pb2.Interaction:
     if isinstance(event, interaction_pb2.Interaction):
         return _stamped(event, now)
-    return interaction_pb2.Interaction(
+    message = interaction_pb2.Interaction(
         event_id=event.event_id,
         user_id=event.user_id,
         item_id=event.item_id,
         event_type=event.event_type,
         value=event.value,
-        event_time=timestamp(event.event_time) or (None if event.event_id else now),
     )
+    if moment := event.event_time or (None if event.event_id else now):
+        set_time(message.event_time, moment)
+    return message
 
 
-def _stamped(
-    event: interaction_pb2.Interaction, now: Timestamp | None
-) -> interaction_pb2.Interaction:
+def _stamped(event: interaction_pb2.Interaction, now: datetime) -> interaction_pb2.Interaction:
     if event.event_id or event.HasField("event_time"):
         return event
-    copy = interaction_pb2.Interaction(event_time=now)
-    copy.MergeFrom(event)
+    copy = interaction_pb2.Interaction()
+    copy.CopyFrom(event)
+    set_time(copy.event_time, now)
     return copy
 
 
