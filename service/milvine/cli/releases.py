@@ -45,7 +45,7 @@ class PublishArgs:
 @click.option(
     "--keep",
     "keep_releases",
-    type=click.IntRange(0),
+    type=click.IntRange(0, 100),
     help="How many releases to keep beside the active one; default 1.",
 )
 @remote(PublishArgs, needs_worker=True)

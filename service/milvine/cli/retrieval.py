@@ -49,6 +49,7 @@ class RecommendArgs:
     catalog: str
     user: str | None
     history: str | None
+    event_type: str
     count: int
     filter_: str
     params: dict[str, Parameter]
@@ -69,6 +70,12 @@ class RecommendArgs:
     metavar="ITEM[=VALUE],…",
     help="Recommend to whoever did that, oldest first; with values such as ratings.",
 )
+@click.option(
+    "--event-type",
+    default="",
+    metavar="NAME",
+    help="What the --history did; needed where the catalog declares several event types.",
+)
 @_COUNT
 @_FILTER
 @_PARAMS
@@ -81,7 +88,7 @@ async def recommend(call: Remote, args: RecommendArgs) -> None:
     found = await call.client.recommend(
         args.catalog,
         user=args.user,
-        history=_events(args.history) if args.history is not None else None,
+        history=None if args.history is None else _events(args.history, args.event_type),
         page_size=args.count,
         filter=args.filter_,
         filter_params=args.params,
@@ -126,7 +133,11 @@ async def similar(call: Remote, args: SimilarArgs) -> None:
     """Find items of a CATALOG like an item, or users like a user, by cosine."""
     found = await _neighbours(call, args)
     side = "item" if args.item is not None else "user"
-    call.output.show(asdict(found), _hits(found.hits, side, args.fields))
+    remarks = []
+    if found.is_short:
+        told = f"{len(found.hits):,} of {args.count:,}"
+        remarks.append(f"{told}: no more {side}s of the release match the filter.")
+    call.output.show(asdict(found), _hits(found.hits, side, args.fields), *remarks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,17 +222,17 @@ def _score(hit: Hit, *, is_count: bool) -> float | str:
     return f"{hit.score:,.0f}" if is_count else hit.score
 
 
-def _events(text: str) -> list[HistoryEvent]:
+def _events(text: str, event_type: str = "") -> list[HistoryEvent]:
     """The events of `ITEM[=VALUE],…`; what stands behind the last `=` is a value if a number."""
-    return [_event(part) for part in _names(text)]
+    return [_event(part, event_type) for part in _names(text)]
 
 
-def _event(text: str) -> HistoryEvent:
+def _event(text: str, event_type: str) -> HistoryEvent:
     item_id, sign, number_text = text.rpartition("=")
     if sign and item_id:
         with contextlib.suppress(ValueError):
-            return HistoryEvent(item_id, value=float(number_text))
-    return HistoryEvent(text)
+            return HistoryEvent(item_id, event_type, float(number_text))
+    return HistoryEvent(text, event_type)
 
 
 def _remarks(found: Recommendation, wanted: int) -> list[str]:
@@ -230,7 +241,7 @@ def _remarks(found: Recommendation, wanted: int) -> list[str]:
         remarks.append("Nothing is known of this subject: these are the most popular items.")
     if found.is_short:
         remarks.append(
-            f"{len(found.hits):,} of {wanted:,}: no more items match the filter "
+            f"{len(found.hits):,} of {wanted:,}: no more items of the release match the filter "
             "and are neither seen nor excluded."
         )
     return remarks
