@@ -43,9 +43,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_CATALOG_NOT_FOUND: _ErrorReason.ValueType  # 5
     """NOT_FOUND: no such catalog."""
     ERROR_REASON_ITEM_NOT_FOUND: _ErrorReason.ValueType  # 6
-    """NOT_FOUND: no such item."""
+    """NOT_FOUND: no such item, or the release has no vector of it."""
     ERROR_REASON_USER_NOT_FOUND: _ErrorReason.ValueType  # 7
-    """NOT_FOUND: no such user."""
+    """NOT_FOUND: no such user, or the release has no vector of it."""
     ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 8
     """NOT_FOUND: no such model."""
     ERROR_REASON_RELEASE_NOT_FOUND: _ErrorReason.ValueType  # 9
@@ -94,6 +94,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """DATA_LOSS: an artifact is missing or damaged; train again."""
     ERROR_REASON_LIMIT_REACHED: _ErrorReason.ValueType  # 28
     """RESOURCE_EXHAUSTED: a limit of the service is reached."""
+    ERROR_REASON_TRAINING_DIVERGED: _ErrorReason.ValueType  # 29
+    """FAILED_PRECONDITION: a training's loss is no longer finite. Look for extreme
+    values among the interactions and the settings.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons in the `google.rpc.ErrorInfo` of every error, whose domain is
@@ -121,9 +125,9 @@ arguments.
 ERROR_REASON_CATALOG_NOT_FOUND: ErrorReason.ValueType  # 5
 """NOT_FOUND: no such catalog."""
 ERROR_REASON_ITEM_NOT_FOUND: ErrorReason.ValueType  # 6
-"""NOT_FOUND: no such item."""
+"""NOT_FOUND: no such item, or the release has no vector of it."""
 ERROR_REASON_USER_NOT_FOUND: ErrorReason.ValueType  # 7
-"""NOT_FOUND: no such user."""
+"""NOT_FOUND: no such user, or the release has no vector of it."""
 ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 8
 """NOT_FOUND: no such model."""
 ERROR_REASON_RELEASE_NOT_FOUND: ErrorReason.ValueType  # 9
@@ -172,4 +176,8 @@ ERROR_REASON_ARTIFACT_DAMAGED: ErrorReason.ValueType  # 27
 """DATA_LOSS: an artifact is missing or damaged; train again."""
 ERROR_REASON_LIMIT_REACHED: ErrorReason.ValueType  # 28
 """RESOURCE_EXHAUSTED: a limit of the service is reached."""
+ERROR_REASON_TRAINING_DIVERGED: ErrorReason.ValueType  # 29
+"""FAILED_PRECONDITION: a training's loss is no longer finite. Look for extreme
+values among the interactions and the settings.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -12,9 +12,15 @@ import pytest
 
 from milvine.client import Client, Interaction, Item, RpcError, User
 from milvine.domain.catalog import EventType
+from milvine.domain.model import EpochReport
 from milvine.domain.operation import Failure, OperationState
 from milvine.jobs.payloads import EraseUserResult, TrainProgress, TrainStage, to_json
-from milvine.v1 import catalog_pb2, interaction_pb2
+from milvine.v1 import (
+    catalog_pb2,
+    interaction_pb2,
+    model_service_pb2,
+    model_service_pb2_grpc,
+)
 
 NUMBERS = count()
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678_901, UTC)
@@ -223,6 +229,20 @@ async def test_train(api, catalog_id):
     assert [p async for p in news] == []
     error = await failed(training.result())
     assert (error.code, error.reason) == (grpc.StatusCode.CANCELLED, "OPERATION_CANCELLED")
+
+
+async def test_watch_training(api, catalog_id):
+    """A watcher is told every epoch, past ones at once, also when the training has ended."""
+    training = await api.client.train(catalog_id, als={})
+    row = api.records.operations.claim("w", lease_s=60)
+    fits = [tuple(EpochReport(n + 1, count, 0.5, 0.1) for n in range(count)) for count in (2, 3)]
+    progress = to_json(TrainProgress(TrainStage.SAVING, 0.9, *fits))
+    api.records.operations.heartbeat(row.id, "w", lease_s=60, progress=progress)
+    api.records.operations.finish(row.id, "w", state=OperationState.CANCELLED)
+    stub = model_service_pb2_grpc.ModelServiceStub(api.channel)
+    request = model_service_pb2.WatchTrainingRequest(operation_name=training.name)
+    epochs = [news.epoch.epoch async for news in stub.WatchTraining(request)]
+    assert epochs == [1, 2, 1, 2, 3, 0]
 
 
 async def test_failed_operation(api, catalog_id):
