@@ -30,6 +30,9 @@ MIN_EVENT_TIME = to_micros(datetime.min.replace(tzinfo=UTC))
 MAX_EVENT_TIME = to_micros(datetime.max.replace(tzinfo=UTC))
 """The first and the last microsecond that an event can have: years 1 to 9999."""
 
+MAX_VALUE = 1e9
+"""How large a value can be, of either sign: models square and sum them in 32 bits."""
+
 _Mask = npt.NDArray[np.bool_]
 
 
@@ -145,6 +148,9 @@ def _value_faults(
         return np.array([*(m in wanted for m in meanings), False])[codes]
 
     yield _Fault("value", "must be a finite number", given & ~np.isfinite(numbers))
+    yield _Fault(
+        "value", f"must be from {-MAX_VALUE:,.0f} to {MAX_VALUE:,.0f}", np.abs(numbers) > MAX_VALUE
+    )
     yield _Fault(
         "value",
         "must be given: the values of this event type are ratings",

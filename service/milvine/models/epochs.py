@@ -29,9 +29,9 @@ class Epochs:
         report = EpochReport(len(self.reports) + 1, self._count, loss, now - self._start)
         if not math.isfinite(loss):
             raise FailedPrecondition(
-                f"training failed: the loss of epoch {report.epoch} is not finite; look for "
-                "extreme values among the interactions, or raise the regularization",
-                Reason.WRONG_STATE,
+                f"the training diverged: the loss of epoch {report.epoch} is not finite; look for "
+                "extreme values among the interactions and the settings",
+                Reason.TRAINING_DIVERGED,
             )
         self._start = now
         self.reports = (*self.reports, report)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from milvine.domain.catalog import Catalog, EventType, ValueMeaning
+from milvine.domain.interaction import MAX_VALUE
 from milvine.models.base import Feedback, Histories
 from milvine.models.vocabulary import Vocabulary
 
@@ -57,13 +58,15 @@ def history_of(
     rules = _rules(catalog.event_types)
     kinds = rules.names.rows(events["event_type"])
     values = _values(events)
+    # What was stored under laxer rules must not make a sum infinite.
+    bounded = np.clip(values, -MAX_VALUE, MAX_VALUE)
     known = (item_rows >= 0) & (user_rows >= 0) & (rules.weights[kinds] > 0)
     if feedback is Feedback.EXPLICIT:
         known &= rules.is_rating[kinds]
-        strengths = values
+        strengths = bounded
     else:
         known &= _liked(rules, kinds, values)
-        strengths = rules.weights[kinds] * _amounts(rules, kinds, values)
+        strengths = rules.weights[kinds] * _amounts(rules, kinds, bounded)
     return _unite(
         user_rows[known],
         item_rows[known],

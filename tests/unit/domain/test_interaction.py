@@ -59,7 +59,7 @@ def faulty_columns(row: dict[str, Any], catalog: Catalog) -> set[str]:
     value = row["value"]
     if event is None:
         faults.add("event_type")
-    if value is not None and not math.isfinite(value):
+    if value is not None and not (math.isfinite(value) and -1e9 <= value <= 1e9):
         faults.add("value")
     if event is not None:
         match event.value_meaning:
@@ -101,7 +101,9 @@ rows = st.fixed_dictionaries(
         "event_type": st.one_of(
             st.sampled_from(["view", "rate", "watch", "buy", "", None, "View"]), texts
         ),
-        "value": st.one_of(st.none(), st.floats()),
+        "value": st.one_of(
+            st.none(), st.floats(), st.floats(-2e9, 2e9), st.sampled_from([1e9, 1e39])
+        ),
         "event_time": st.one_of(
             st.none(),
             st.integers(-(2**63), 2**63 - 1),

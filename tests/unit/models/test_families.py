@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from milvine.domain.errors import Cancelled, InvalidArgument
+from milvine.domain.errors import Cancelled, FailedPrecondition, InvalidArgument, Reason
 from milvine.domain.model import ModelConfig
 from milvine.models import families, family_of, filled
 from tests.unit.models.worlds import checkerboard, dataset_of, encode, fit, low_rank
@@ -131,6 +131,24 @@ def test_one_interaction_is_enough(family):
     fitted, encoder = fit(family, dataset)
     assert np.isfinite(fitted.item_vectors).all()
     assert (encoder.encode(dataset.histories) @ fitted.item_vectors.T).item() > 0
+
+
+def test_one_huge_value_spoils_no_number(family):
+    """A value far beyond the rest leaves every vector finite."""
+    user, item, *_ = (rows := checkerboard(20))[0]
+    dataset = dataset_of(family, [*rows, (user, item, "rate", 1e39, 99)])
+    fitted, encoder = fit(family, dataset, **SMALL)
+    assert np.isfinite(encoder.encode(dataset.histories) @ fitted.item_vectors.T).all()
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(family):
+    """A fit that settings make diverge fails with the epoch and the way out."""
+    dataset = dataset_of(family, checkerboard(20))
+    with pytest.raises(
+        FailedPrecondition, match="diverged: the loss of epoch 1 is not finite; look"
+    ) as caught:
+        fit(family, dataset, regularization=1e30, **SMALL)
+    assert caught.value.reason is Reason.TRAINING_DIVERGED
 
 
 def test_cancel_takes_effect_within_a_second(family):

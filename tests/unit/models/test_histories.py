@@ -115,6 +115,18 @@ def test_unknown_items_and_users_are_left_out():
     assert histories.lengths.tolist() == [0, 1, 0, 0]
 
 
+def test_values_of_any_size_make_finite_strengths():
+    """A stored value beyond the bound of today counts as the bound."""
+    rows = [("u0", "i0", "buy", 1e300, 0), ("u0", "i1", "rate", -1e300, 1)]
+    rows += [("u0", "i2", "rate", 1e39, n) for n in range(3)]
+    known = {"items": Vocabulary(ITEMS), "users": Vocabulary(USERS)}
+    likes = history_of(table(rows), CATALOG, Feedback.IMPLICIT, **known)
+    ratings = history_of(table(rows), CATALOG, Feedback.EXPLICIT, **known)
+    assert np.isfinite(likes.strengths).all()
+    assert likes.lengths.sum() > 0
+    assert ratings.strengths.tolist() == [-1e9, 1e9]
+
+
 def test_anonymous_events_need_no_user():
     """Without users, a table needs no user column and makes one history."""
     events = table([("", "i2", "view", None, 3)]).select(
