@@ -51,6 +51,8 @@ class Deployment:
     address: str
     settings: Settings
     """Its settings, for what looks into its stores."""
+    pid: int
+    """Its process, for what looks at the CPU that it takes."""
 
 
 @contextmanager
@@ -60,12 +62,12 @@ def deployment(folder: Path, engine: Engine) -> Iterator[Deployment]:
     with milvus as uri:
         (port,) = free_ports(1)
         settings = Settings(_env_file=None, data_dir=folder / "milvine", vectors_uri=uri, port=port)
-        with _process(folder, settings):
-            yield Deployment(f"127.0.0.1:{port}", settings)
+        with _process(folder, settings) as pid:
+            yield Deployment(f"127.0.0.1:{port}", settings, pid)
 
 
 @contextmanager
-def _process(folder: Path, settings: Settings) -> Iterator[None]:
+def _process(folder: Path, settings: Settings) -> Iterator[int]:
     log = folder / "milvine.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -78,7 +80,7 @@ def _process(folder: Path, settings: Settings) -> Iterator[None]:
         )
     try:
         _wait(process, settings, log)
-        yield
+        yield process.pid
     finally:
         process.terminate()
         try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +19,12 @@ from milvine.models.histories import history_of
 from milvine.models.vocabulary import Vocabulary
 from milvine.records import Records
 from milvine.retrieval.active import Active
+from milvine.retrieval.batches import Batches
+
+READS = 2
+"""Reads of histories under way."""
+MOST_READ = 128
+"""A read takes no further request once it has so many subjects."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,89 +33,108 @@ class Person:
 
     vector: NDArray[np.float32] | None
     """(dimension,); None where the model knows nothing of the subject."""
-    seen: frozenset[str]
+    seen: tuple[str, ...]
     """The items of the subject's history."""
 
 
-def find_people(records: Records, active: Active, subjects: Sequence[Subject]) -> list[Person]:
-    """Place subjects: one read of all histories, one call of the encoder; blocks."""
-    events = _histories(records, active, subjects)
-    parts = [_aggregate(active, table) for table in events]
-    joined = _join([part for part in parts if part is not None])
-    known = np.flatnonzero(joined.lengths > 0)
-    encoded = iter(active.served.encoder.encode(joined.take(known)) if len(known) else ())
-    is_known = iter((joined.lengths > 0).tolist())
-    people = []
-    for subject, table in zip(subjects, events, strict=True):
-        if isinstance(subject, VectorSubject):
-            people.append(Person(_checked(subject, active), frozenset()))
-        else:
-            vector = next(encoded) if next(is_known) else None
-            people.append(Person(vector, _items(table)))
-    return people
+class People:
+    """Places subjects: for many callers one read of all histories, and one call of the encoder."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._batches: Batches[Active, Subject, Person] = Batches(
+            self._find, slots=READS, most=MOST_READ
+        )
+
+    async def place(self, active: Active, subjects: Sequence[Subject]) -> list[Person]:
+        """Place subjects in the space of a release, in their order.
+
+        Raises:
+            InvalidArgument: A vector has another dimension.
+            Unavailable: The records do not answer.
+        """
+        placed = [_given(active, subject) for subject in subjects]
+        missing = [subject for subject, one in zip(subjects, placed, strict=True) if one is None]
+        if not missing:
+            return [one for one in placed if one]
+        found = iter(await self._batches.answers(active.catalog.id, active, missing))
+        return [one or next(found) for one in placed]
+
+    async def _find(self, active: Active, subjects: Sequence[Subject]) -> Sequence[Person]:
+        return await asyncio.to_thread(_find, self._records, active, subjects)
 
 
-def _histories(
-    records: Records, active: Active, subjects: Sequence[Subject]
-) -> list[pa.Table | None]:
-    """The interactions of each subject; None for one that is given by its vector."""
-    user_ids = list(dict.fromkeys(s.user_id for s in subjects if isinstance(s, UserSubject)))
-    by_user = {}
-    if user_ids:
-        by_user = _split(records.interactions.history(active.catalog.id, user_ids), user_ids)
-    return [
-        by_user[subject.user_id]
-        if isinstance(subject, UserSubject)
-        else subject.events
-        if isinstance(subject, HistorySubject)
-        else None
-        for subject in subjects
-    ]
-
-
-def _split(events: pa.Table, user_ids: Sequence[str]) -> dict[str, pa.Table]:
-    """The rows of each user from a table that is ordered by user."""
-    if len(user_ids) == 1:
-        return {user_ids[0]: events}
-    rows = Vocabulary(user_ids).rows(events["user_id"])
-    starts = np.flatnonzero(np.diff(rows, prepend=-1))
-    ends = np.append(starts[1:], len(rows))
-    tables = dict.fromkeys(user_ids, events.slice(0, 0))
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        tables[user_ids[rows[start]]] = events.slice(start, end - start)
-    return tables
-
-
-def _aggregate(active: Active, events: pa.Table | None) -> Histories | None:
-    if events is None:
+def _given(active: Active, subject: Subject) -> Person | None:
+    """A subject that is a point already."""
+    if not isinstance(subject, VectorSubject):
         return None
-    if active.event_types:
-        events = events.filter(pc.is_in(events["event_type"], pa.array(active.event_types)))
-    return history_of(events, active.catalog, active.served.feedback, items=active.served.items)
-
-
-def _join(parts: Sequence[Histories]) -> Histories:
-    """One batch of several."""
-    if len(parts) == 1:
-        return parts[0]
-    lengths = [part.lengths for part in parts]
-    return Histories(
-        np.concatenate([[0], np.cumsum(np.concatenate([*lengths, np.empty(0, np.int64)]))]),
-        np.concatenate([*(part.items for part in parts), np.empty(0, np.int32)]),
-        np.concatenate([*(part.strengths for part in parts), np.empty(0, np.float32)]),
-        np.concatenate([*(part.times for part in parts), np.empty(0, np.int64)]),
-    )
-
-
-def _items(events: pa.Table | None) -> frozenset[str]:
-    return frozenset() if events is None else frozenset(events["item_id"].to_pylist())
-
-
-def _checked(subject: VectorSubject, active: Active) -> NDArray[np.float32]:
     if len(subject.vector) != active.served.dimension:
         raise InvalidArgument.at(
             subject.field,
             f"must have {active.served.dimension} elements, the dimension of release "
             f"{active.release.id}, has {len(subject.vector)}",
         )
-    return subject.vector
+    return Person(subject.vector, ())
+
+
+def _find(records: Records, active: Active, subjects: Sequence[Subject]) -> list[Person]:
+    """Read and encode; blocks."""
+    user_ids = list(dict.fromkeys(s.user_id for s in subjects if isinstance(s, UserSubject)))
+    anonymous = [s.events for s in subjects if isinstance(s, HistorySubject)]
+    events = records.interactions.history(active.catalog.id, user_ids)
+    users = Vocabulary(user_ids)
+    histories = _join(
+        [
+            _histories(active, events, users),
+            *(_histories(active, table, None) for table in anonymous),
+        ]
+    )
+    seen = _split(events, users) + [tuple(table["item_id"].to_pylist()) for table in anonymous]
+    people = _encoded(active, histories, seen)
+    others = iter(people[len(users) :])
+    by_user = dict(zip(user_ids, people, strict=False))
+    return [
+        by_user[subject.user_id] if isinstance(subject, UserSubject) else next(others)
+        for subject in subjects
+    ]
+
+
+def _histories(active: Active, events: pa.Table, users: Vocabulary | None) -> Histories:
+    if active.event_types:
+        events = events.filter(pc.is_in(events["event_type"], pa.array(active.event_types)))
+    served = active.served
+    return history_of(events, active.catalog, served.feedback, items=served.items, users=users)
+
+
+def _encoded(active: Active, histories: Histories, seen: Sequence[tuple[str, ...]]) -> list[Person]:
+    known = np.flatnonzero(histories.lengths > 0)
+    people = [Person(None, items) for items in seen]
+    if len(known):
+        vectors = active.served.encoder.encode(histories.take(known))
+        for row, vector in zip(known.tolist(), vectors, strict=True):
+            people[row] = Person(vector, seen[row])
+    return people
+
+
+def _split(events: pa.Table, users: Vocabulary) -> list[tuple[str, ...]]:
+    """The items of each user from a table that is in the order of users."""
+    rows = users.rows(events["user_id"])
+    items = events["item_id"].to_pylist()
+    starts = np.flatnonzero(np.diff(rows, prepend=-1)).tolist()
+    found: list[tuple[str, ...]] = [()] * len(users)
+    for start, end in pairwise([*starts, len(items)]):
+        found[rows[start]] = tuple(items[start:end])
+    return found
+
+
+def _join(parts: Sequence[Histories]) -> Histories:
+    """One batch of several."""
+    if len(parts) == 1:
+        return parts[0]
+    lengths = np.concatenate([part.lengths for part in parts])
+    return Histories(
+        np.concatenate([[0], np.cumsum(lengths)]),
+        np.concatenate([part.items for part in parts]),
+        np.concatenate([part.strengths for part in parts]),
+        np.concatenate([part.times for part in parts]),
+    )

@@ -18,7 +18,8 @@ from milvine.domain.hit import Hit, Recommendation, Source
 from milvine.domain.query import Embeddings, Neighbours, Selection, Subject
 from milvine.records import Records
 from milvine.retrieval.active import Active, ActiveReleases
-from milvine.retrieval.people import Person, find_people
+from milvine.retrieval.index import Index
+from milvine.retrieval.people import People, Person
 from milvine.retrieval.plan import Plan, Planner
 from milvine.retrieval.search import Search
 from milvine.vectors import CollectionSpec, Vectors
@@ -32,6 +33,8 @@ class Retriever:
         self._vectors = vectors
         self._releases = releases
         self._planner = Planner(vectors.dialect)
+        self._index = Index(vectors)
+        self._people = People(records)
 
     async def recommend(
         self,
@@ -50,8 +53,8 @@ class Retriever:
         """
         active = await self._releases.get(catalog_id)
         made = await self._planner.plan(active.scope(Side.ITEM), selection)
-        people = await asyncio.to_thread(find_people, self._records, active, subjects)
-        search = Search(self._vectors, active, made, timeout_s=timeout_s)
+        people = await self._people.place(active, subjects)
+        search = Search(self._vectors, self._index, active, made, timeout_s=timeout_s)
         excluded = [_excluded(person, selection) for person in people]
         known = {i: person.vector for i, person in enumerate(people) if person.vector is not None}
         unknown = [i for i in range(len(people)) if i not in known]
@@ -81,9 +84,10 @@ class Retriever:
         rows = await self._vectors.fetch(spec, [entity_id], with_vector=True, timeout_s=timeout_s)
         if not rows or rows[0].vector is None:
             raise _no_vector(side, entity_id, active)
-        search = Search(self._vectors, active, made, timeout_s=timeout_s)
+        search = Search(self._vectors, self._index, active, made, timeout_s=timeout_s)
         hits = await search.nearest(side, rows[0].vector, frozenset({entity_id}))
-        return Neighbours(tuple(hits), active.release.id)
+        is_short = len(hits) < made.page_size
+        return Neighbours(tuple(hits), active.release.id, is_short)
 
     async def embeddings(
         self,
@@ -113,7 +117,7 @@ class Retriever:
 def _excluded(person: Person, selection: Selection) -> frozenset[str]:
     if selection.include_seen:
         return selection.exclude_ids
-    return selection.exclude_ids | person.seen
+    return selection.exclude_ids.union(person.seen)
 
 
 def _no_vector(side: Side, entity_id: str, active: Active) -> NotFound:

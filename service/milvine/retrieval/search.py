@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from milvine.domain.entity import Side
 from milvine.domain.hit import Hit
 from milvine.retrieval.active import Active
+from milvine.retrieval.index import Ask, Index
 from milvine.retrieval.plan import Plan
 from milvine.vectors import CollectionSpec, Vectors
 
@@ -28,8 +29,11 @@ POPULAR_STEP = 4
 class Search:
     """The searches of one request in one release."""
 
-    def __init__(self, vectors: Vectors, active: Active, plan: Plan, *, timeout_s: float) -> None:
+    def __init__(
+        self, vectors: Vectors, index: Index, active: Active, plan: Plan, *, timeout_s: float
+    ) -> None:
         self._vectors = vectors
+        self._index = index
         self._active = active
         self._plan = plan
         self._timeout_s = timeout_s
@@ -49,11 +53,10 @@ class Search:
         groups: defaultdict[int, list[int]] = defaultdict(list)
         for i, ids in enumerate(excluded):
             groups[_limit(self._plan.page_size + len(ids))].append(i)
-        queries = np.array(vectors, np.float32)
         found: list[list[Hit]] = [[] for _ in excluded]
         await asyncio.gather(
             *(
-                self._search_group(limit, members, queries, excluded, found)
+                self._search_group(limit, members, vectors, excluded, found)
                 for limit, members in groups.items()
             )
         )
@@ -89,7 +92,7 @@ class Search:
         """The rows of a side whose directions are nearest to a query, (taste dimension,)."""
         spec = self._active.layout(side).neighbours
         limit = _limit(self._plan.page_size + len(excluded))
-        (candidates,) = await self._search(spec, query[np.newaxis], limit)
+        (candidates,) = await self._search(spec, [query], limit)
         hits = self._cut(candidates, excluded)
         if self._may_have_missed(spec, hits, candidates, limit):
             hits = await self._nearest_exactly(spec, query, excluded)
@@ -100,27 +103,23 @@ class Search:
         self,
         limit: int,
         members: list[int],
-        queries: NDArray[np.float32],
+        queries: Sequence[NDArray[np.float32]],
         excluded: Sequence[frozenset[str]],
         found: list[list[Hit]],
     ) -> None:
-        candidates = await self._search(self._items, queries[members], limit)
+        candidates = await self._search(self._items, [queries[i] for i in members], limit)
         for i, hits in zip(members, candidates, strict=True):
             found[i] = self._cut(hits, excluded[i])
             if self._may_have_missed(self._items, found[i], hits, limit):
                 found[i] = await self._best_exactly(queries[i], excluded[i])
 
     async def _search(
-        self, spec: CollectionSpec, queries: NDArray[np.float32], limit: int
-    ) -> list[list[Hit]]:
-        return await self._vectors.search(
-            spec,
-            queries,
-            limit=limit,
-            expression=self._plan.expression,
-            fields=self._plan.fields if limit <= FIELDS_WITH_SEARCH else (),
-            timeout_s=self._timeout_s,
-        )
+        self, spec: CollectionSpec, queries: Sequence[NDArray[np.float32]], limit: int
+    ) -> Sequence[list[Hit]]:
+        fields = self._plan.fields if limit <= FIELDS_WITH_SEARCH else ()
+        ask = Ask(spec, limit, self._plan.expression, fields)
+        lane = self._active.catalog.id
+        return await self._index.search(lane, ask, queries, timeout_s=self._timeout_s)
 
     def _cut(self, hits: Sequence[Hit], excluded: frozenset[str]) -> list[Hit]:
         kept = (hit for hit in hits if hit.id not in excluded)

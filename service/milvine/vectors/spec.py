@@ -21,6 +21,9 @@ class CollectionSpec:
     fields: tuple[Field, ...]
     index: VectorIndex
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # a spec is a key at each search, and the names differ
+
 
 @dataclass(frozen=True, slots=True)
 class Row:

@@ -1,0 +1,64 @@
+"""Searches of the vector store: like ones of many requests are one call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milvine.domain.catalog import Field
+from milvine.domain.hit import Hit
+from milvine.retrieval.batches import Batches
+from milvine.vectors import CollectionSpec, Vectors
+
+SLOTS = 2
+"""Searches under way: one that the store works on, and one on the way to it or back."""
+MOST_QUERIES = 128
+"""Where more queries in a search gain nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """How a collection is searched; searches that agree in it can be one."""
+
+    spec: CollectionSpec
+    limit: int
+    expression: str
+    fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Query:
+    vector: NDArray[np.float32]
+    """(dimension,)"""
+    ends: float
+
+
+class Index:
+    """The collections of a vector store, searched for many callers at once."""
+
+    def __init__(self, vectors: Vectors) -> None:
+        self._vectors = vectors
+        self._batches: Batches[Ask, _Query, list[Hit]] = Batches(
+            self._search, slots=SLOTS, most=MOST_QUERIES
+        )
+
+    async def search(
+        self, lane: str, ask: Ask, queries: Sequence[NDArray[np.float32]], *, timeout_s: float
+    ) -> Sequence[list[Hit]]:
+        """The nearest rows to each query, (dimension,), best first."""
+        ends = time.monotonic() + timeout_s
+        return await self._batches.answers(lane, ask, [_Query(query, ends) for query in queries])
+
+    async def _search(self, ask: Ask, queries: Sequence[_Query]) -> Sequence[list[Hit]]:
+        return await self._vectors.search(
+            ask.spec,
+            np.stack([query.vector for query in queries]),
+            limit=ask.limit,
+            expression=ask.expression,
+            fields=ask.fields,
+            timeout_s=max(query.ends for query in queries) - time.monotonic(),
+        )
