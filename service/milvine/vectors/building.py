@@ -9,13 +9,13 @@ from pymilvus.grpc_gen.schema_pb2 import CollectionSchema
 from milvine.vectors import columns, indexes
 from milvine.vectors.connection import Calls
 from milvine.vectors.engine import Engine
-from milvine.vectors.errors import VectorsFault
+from milvine.vectors.errors import CollectionMissing, VectorsFault
 from milvine.vectors.spec import CollectionSpec
 
 
 async def create(calls: Calls, engine: Engine, spec: CollectionSpec) -> None:
     """Create an empty collection with its index; one of the same name is dropped first."""
-    await drop(calls, spec.name)
+    await drop(calls, engine, spec.name)
     schema = CollectionSchema(
         name=spec.name, fields=columns.schema(spec.dimension, spec.fields, id_bytes=engine.id_bytes)
     )
@@ -29,8 +29,11 @@ async def create(calls: Calls, engine: Engine, spec: CollectionSpec) -> None:
     await _declare_index(calls, engine, spec)
 
 
-async def drop(calls: Calls, name: str) -> None:
-    """Drop the collection where there is one."""
+async def drop(calls: Calls, engine: Engine, name: str) -> None:
+    """Drop the collection where there is one, with the aliases that point at it."""
+    if engine.has_aliases:  # from 2.5.5 on Milvus refuses to drop what an alias points at
+        for alias in await _aliases(calls, name):
+            await calls.send(calls.rpc.DropAlias, pb.DropAliasRequest(alias=alias))
     request = pb.DropCollectionRequest(collection_name=name)
     await calls.send(calls.rpc.DropCollection, request)
 
@@ -95,6 +98,15 @@ async def _is_indexed(calls: Calls, name: str) -> bool:
     if index.state == common.Failed:
         raise VectorsFault
     return bool(index.state == common.Finished and not index.pending_index_rows)
+
+
+async def _aliases(calls: Calls, name: str) -> list[str]:
+    request = pb.DescribeCollectionRequest(collection_name=name)
+    try:
+        reply = await calls.send(calls.rpc.DescribeCollection, request)
+    except CollectionMissing:
+        return []
+    return list(reply.aliases)
 
 
 async def point(calls: Calls, alias: str, name: str) -> None:

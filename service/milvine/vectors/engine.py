@@ -20,13 +20,13 @@ class Engine:
     is_lite: bool
 
     @property
-    def insert_rows(self) -> int:
-        """The rows of an insert that it takes best; more of them in flight at once gain nothing."""
-        return 500 if self.is_lite else 2_000
+    def has_aliases(self) -> bool:
+        """Whether it knows aliases."""
+        return not self.is_lite
 
     @property
-    def upsert_rows(self) -> int:
-        """The rows of an upsert that it takes best: on Lite it costs the square of them."""
+    def rows_at_once(self) -> int:
+        """The rows of a write that it takes best: on Lite an upsert costs the square of them."""
         return 500 if self.is_lite else 2_000
 
     @property

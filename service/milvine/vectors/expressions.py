@@ -20,11 +20,6 @@ def id_in(ids: Iterable[str]) -> str:
     return f"id in [{', '.join(map(quote, ids))}]"
 
 
-def id_not_in(ids: Iterable[str]) -> str:
-    """What rows of other ids match."""
-    return f"id not in [{', '.join(map(quote, ids))}]"
-
-
 def after(last_id: str, expression: str) -> str:
     """What rows that match and whose id follows another match; an empty expression is any row."""
     beyond = f"id > {quote(last_id)}"

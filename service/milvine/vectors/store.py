@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -60,19 +60,11 @@ class Vectors:
     @property
     def has_aliases(self) -> bool:
         """Whether the server knows aliases."""
-        return not self._engine.is_lite
+        return self._engine.has_aliases
 
     def is_exact(self, spec: CollectionSpec) -> bool:
         """Whether searches scan every row, so that a short answer has all that there is."""
         return self._engine.kind(spec.index) is IndexKind.FLAT
-
-    def ids_in(self, ids: Iterable[str]) -> str:
-        """The filter expression that rows of these ids match."""
-        return expressions.id_in(self._engine.stored(ids))
-
-    def ids_not_in(self, ids: Iterable[str]) -> str:
-        """The filter expression that rows of other ids match."""
-        return expressions.id_not_in(self._engine.stored(ids))
 
     async def ping(self, *, timeout_s: float) -> None:
         """Return if the server answers."""
@@ -122,8 +114,8 @@ class Vectors:
         return await building.is_loaded(self._connection.within(timeout_s), name)
 
     async def drop(self, name: str, *, timeout_s: float) -> None:
-        """Drop the collection, where there is one."""
-        await building.drop(self._connection.within(timeout_s), name)
+        """Drop the collection, where there is one, with the aliases that point at it."""
+        await building.drop(self._connection.within(timeout_s), self._engine, name)
 
     async def count(self, name: str, *, timeout_s: float) -> int:
         """The exact number of rows."""

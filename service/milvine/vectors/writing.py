@@ -70,11 +70,10 @@ async def write(
     """
     check_vectors(spec, batch.vectors)
     rows = batch if fresh else batch.latest()
-    method, kind, size = (
-        (calls.rpc.Insert, pb.InsertRequest, engine.insert_rows)
-        if fresh
-        else (calls.rpc.Upsert, pb.UpsertRequest, engine.upsert_rows)
+    method, kind = (
+        (calls.rpc.Insert, pb.InsertRequest) if fresh else (calls.rpc.Upsert, pb.UpsertRequest)
     )
+    size = engine.rows_at_once
     for at in range(0, len(rows.ids), size):
         for request in _requests(kind, spec, rows.part(at, at + size)):
             await calls.send(method, request)

@@ -128,19 +128,6 @@ async def test_count_and_names_are_exact(vectors: Vectors, library: Library):
     assert await vectors.is_loaded(library.spec.name, timeout_s=SOON)
 
 
-async def test_ids_in_and_not_in_are_complements(vectors: Vectors, library: Library):
-    """Expressions over ids select them, or all others."""
-    some = library.ids[:100]
-    inside = await vectors.match(
-        library.spec, expression=vectors.ids_in(some), limit=5_000, timeout_s=SOON
-    )
-    outside = await vectors.match(
-        library.spec, expression=vectors.ids_not_in(some), limit=5_000, timeout_s=SOON
-    )
-    assert sorted(inside) == sorted(some)
-    assert sorted(outside) == sorted(library.ids[100:])
-
-
 @pytest.mark.parametrize(
     "query", [np.ones((1, 3), np.float32), np.full((1, 16), np.nan, np.float32)]
 )

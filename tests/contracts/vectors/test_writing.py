@@ -17,7 +17,7 @@ from milvine.domain.catalog import (
 from milvine.domain.errors import InvalidArgument
 from milvine.domain.filter import Comparison, Operator
 from milvine.filters import compile_filter
-from milvine.vectors import CollectionSpec, Vectors
+from milvine.vectors import CollectionMissing, CollectionSpec, Vectors
 from tests.contracts.vectors.conftest import FIELDS, SOON, YEAR, collection
 
 HOSTILE = [
@@ -222,3 +222,19 @@ async def test_an_alias_follows_its_collection(vectors: Vectors, shelf: Collecti
     if vectors.has_aliases:
         assert await vectors.count(alias, timeout_s=SOON) == 1
     await vectors.drop(other.name, timeout_s=SOON)
+
+
+async def test_a_collection_is_dropped_with_its_aliases(vectors: Vectors):
+    """An alias keeps no collection from being dropped, and does not outlive it."""
+    spec = collection(4)
+    await vectors.create(spec, timeout_s=SOON)
+    aliases = [f"a{n}_{spec.name}" for n in range(2)]
+    for alias in aliases:
+        await vectors.point(alias, spec.name, timeout_s=SOON)
+    await vectors.drop(spec.name, timeout_s=SOON)
+    assert spec.name not in await vectors.list(timeout_s=SOON)
+    if vectors.has_aliases:
+        for alias in aliases:
+            with pytest.raises(CollectionMissing):
+                await vectors.count(alias, timeout_s=SOON)
+    await vectors.drop(spec.name, timeout_s=SOON)
