@@ -1,18 +1,21 @@
-"""A worker process: it does operations, and carries changes into live releases."""
+"""A worker process: it does operations, carries changes into live releases, and tidies up."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
 import sys
+from collections.abc import Callable
 
 import structlog
 
+from milvine.events import first_of
 from milvine.jobs.handlers import handlers
 from milvine.jobs.runner import Runner
-from milvine.releases import Follower
+from milvine.releases import Follower, Sweeper
 from milvine.settings import Settings
 from milvine.stores import Stores
 from milvine.training.device import resolve_device
@@ -20,23 +23,32 @@ from milvine.training.device import resolve_device
 log = structlog.get_logger(__name__)
 
 
-async def work(settings: Settings, *, attached: bool) -> None:
+async def work(
+    settings: Settings, *, attached: bool, on_start: Callable[[], None] = lambda: None
+) -> None:
     """Work until a signal, or until the server that this worker is attached to is gone.
 
     Args:
         settings: The stores, and the device to train on.
         attached: Whether stdin is a pipe from a server, whose end means to stop.
+        on_start: Called once a signal ends it well.
+
+    Raises:
+        MilvineError: A setting is wrong, or a store can never be there.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    on_start()
     stores = Stores(settings)
     tasks = [asyncio.create_task(stores.watch())]
     if attached:
         tasks.append(asyncio.create_task(_stop_with_server(stopping)))
     try:
-        await _first(stores.connected, stopping)
+        await first_of(stores.connected, stores.failed, stopping)
+        if stores.failure is not None:
+            raise stores.failure
         if not stopping.is_set():
             await _work(settings, stores, stopping)
     finally:
@@ -47,7 +59,8 @@ async def work(settings: Settings, *, attached: bool) -> None:
 
 
 async def _work(settings: Settings, stores: Stores, stopping: asyncio.Event) -> None:
-    worker_id = f"{socket.gethostname()}-{os.getpid()}"
+    # Workers in containers can share a host's name and a pid.
+    worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     records, vectors, artifacts = stores.records, stores.vectors, stores.artifacts
     device = resolve_device(settings.device)
     runner = Runner(
@@ -56,11 +69,13 @@ async def _work(settings: Settings, stores: Stores, stopping: asyncio.Event) -> 
         worker_id=worker_id,
         lease_s=settings.lease_s,
     )
+    sweeper = Sweeper(records, vectors, artifacts)
     follower = Follower(records, vectors, artifacts, worker_id=worker_id)
     log.info("worker started", worker=worker_id, device=device)
     async with asyncio.TaskGroup() as group:
         group.create_task(runner.run(stopping))
         group.create_task(follower.run(stopping))
+        group.create_task(sweeper.run(stopping))
 
 
 async def _stop_with_server(stopping: asyncio.Event) -> None:
@@ -70,11 +85,3 @@ async def _stop_with_server(stopping: asyncio.Event) -> None:
     )
     await reader.read()  # returns when the other end is closed, however the server ended
     stopping.set()
-
-
-async def _first(*events: asyncio.Event) -> None:
-    """Wait until one of several events is set."""
-    waits = [asyncio.create_task(event.wait()) for event in events]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()

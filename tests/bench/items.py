@@ -19,14 +19,15 @@ from milvine.artifacts import Artifacts
 from milvine.domain.catalog import IndexKind
 from milvine.domain.entity import Entity, Side
 from milvine.domain.model import Holdout, HoldoutMethod, ModelConfig
+from milvine.domain.release import PublishRequest
 from milvine.models.serving import load_serving_model
 from milvine.records import Records
-from milvine.releases import Builder, Order
 from milvine.training import train
 from milvine.vectors import Vectors
 from tests.bench import synthetic
 from tests.bench.deployment import Engine
 from tests.bench.report import Stopwatch
+from tests.publishing import publish_by
 
 DIMENSION = 64
 USERS = 200
@@ -82,11 +83,12 @@ async def milvine_per_s(world: World, uri: str) -> float:
     """Items a second into an active release."""
     vectors = await Vectors.connect(uri)
     try:
-        builder = Builder(world.records, vectors, world.artifacts)
         # Made-up tastes have no structure that a graph could follow: only the time counts here.
-        order = Order(world.model_id, f"r{uuid.uuid4().hex[:12]}", min_index_recall=0.0)
+        request = PublishRequest(
+            synthetic.SHOP.id, world.model_id, f"r{uuid.uuid4().hex[:12]}", min_index_recall=0.0
+        )
         with Stopwatch() as watch:
-            release = await builder.build(order, lambda _: None)
+            release = await publish_by(world.records, vectors, world.artifacts, request)
         return release.item_count / watch.seconds
     finally:
         await vectors.close()

@@ -13,9 +13,10 @@ from milvine.domain.catalog import Catalog, EventType, Field, FieldType, VectorI
 from milvine.domain.entity import Entity, Side
 from milvine.domain.interaction import INTERACTIONS
 from milvine.domain.model import Holdout, HoldoutMethod, Model, ModelConfig
+from milvine.domain.release import PublishRequest
 from milvine.models.serving import ServingModel, load_serving_model
-from milvine.releases import Builder, Order
-from milvine.training.train import train
+from milvine.training import train
+from tests.publishing import publish_by
 
 ITEMS, USERS = 400, 60
 FIELDS = (
@@ -60,12 +61,15 @@ async def make_world(stores, *, index: VectorIndex | None = None, has_items: boo
     return await asyncio.to_thread(_make, stores, index or VectorIndex(), has_items=has_items)
 
 
-async def publish(stores, world: World, release_id: str, **options):
+async def publish(stores, world: World, release_id: str, report=lambda _: None, **options):
     """Publish the world's model."""
-    order = Order(world.model.id, release_id, **options)
-    return await Builder(stores.records, stores.vectors, stores.artifacts).build(
-        order, lambda _: None
-    )
+    request = order(world, release_id, **options)
+    return await publish_by(stores.records, stores.vectors, stores.artifacts, request, report)
+
+
+def order(world: World, release_id: str, **options) -> PublishRequest:
+    """What publishes the world's model."""
+    return PublishRequest(world.catalog.id, world.model.id, release_id, **options)
 
 
 def _make(stores, index: VectorIndex, *, has_items: bool) -> World:

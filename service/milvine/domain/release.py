@@ -44,15 +44,47 @@ class Release:
     failure: str = ""
     create_time: datetime | None = None
     activate_time: datetime | None = None
+    operation_id: str = ""
+    """The operation that builds it."""
+    attempt: int = 1
+    """The operation's attempt that builds it. Each has collections of its own, so that a worker
+    that was given up can't touch what the next one builds."""
 
     def collection(self, side: Side) -> str:
         """The name of the physical collection of that side."""
-        return f"{self.catalog_id}_{side}s_{self.id}"
+        return f"{self.catalog_id}_{side}s_{self._build}"
 
     def neighbour_collection(self, side: Side) -> str:
         """The name of the collection of that side's directions, for similarity by cosine."""
-        return f"{self.catalog_id}_{side}_neighbours_{self.id}"
+        return f"{self.catalog_id}_{side}_neighbours_{self._build}"
+
+    def collections(self, *sides: Side) -> list[str]:
+        """The names of the collections of both sides, or of those that are named."""
+        return [
+            name
+            for side in sides or Side
+            for name in (self.collection(side), self.neighbour_collection(side))
+        ]
+
+    @property
+    def _build(self) -> str:
+        return self.id if self.attempt == 1 else f"{self.id}_{self.attempt}"
 
     def fields(self, side: Side) -> tuple[Field, ...]:
         """The fields that the collection of that side has."""
         return self.item_fields if side is Side.ITEM else self.user_fields
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRequest:
+    """Asks for a release of a model."""
+
+    catalog_id: str
+    model_id: str
+    release_id: str
+    """The id that the release will have: a publication that is taken up again keeps it."""
+    hold: bool = False
+    """Whether it is left to someone to activate the release."""
+    min_index_recall: float = 0.95
+    keep_releases: int = 1
+    """How many releases that served before stay READY beside the new one."""

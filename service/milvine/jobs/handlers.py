@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,24 +13,21 @@ from milvine.domain.entity import Side
 from milvine.domain.errors import NotFound
 from milvine.domain.model import Model
 from milvine.domain.operation import OperationKind
+from milvine.domain.progress import TrainProgress
+from milvine.domain.release import PublishRequest, ReleaseState
 from milvine.jobs.payloads import (
     EraseUserRequest,
     EraseUserResult,
-    PublishProgress,
-    PublishRequest,
     PublishResult,
-    PublishStage,
-    TrainProgress,
     TrainRequest,
     TrainResult,
-    TrainStage,
     from_json,
 )
 from milvine.jobs.runner import Handler, Job
-from milvine.records import Records
-from milvine.releases import Builder, Order, Progress, collections
-from milvine.training.train import TrainingProgress, train
-from milvine.vectors import Vectors
+from milvine.records import Records, StrayKind
+from milvine.releases import Builder
+from milvine.training import train
+from milvine.vectors import CollectionMissing, CollectionNotLoaded, Vectors
 
 DELETE_S = 30.0
 
@@ -61,8 +59,7 @@ class _Tasks:
         try:
             await asyncio.shield(thread)
         except asyncio.CancelledError:
-            # The thread sees `job.cancelled` within a second; the next job begins after it.
-            job.cancelled.set()
+            # The thread sees `job.must_stop` within a second; the next job begins after it.
             await asyncio.gather(thread, return_exceptions=True)
             raise
         return TrainResult(request.model_id)
@@ -75,6 +72,7 @@ class _Tasks:
         events = self._records.interactions.scan(
             catalog.id, event_types=request.event_types or None
         )
+        self._records.strays.note(StrayKind.ARTIFACT, request.model_id, job.operation.id)
         model: Model = train(
             events,
             catalog,
@@ -84,11 +82,12 @@ class _Tasks:
             display_name=request.display_name,
             artifacts=self._artifacts,
             device=self._device,
-            report=lambda progress: job.report(_train_progress(progress)),
-            cancelled=job.cancelled.is_set,
+            report=job.report,
+            cancelled=job.must_stop.is_set,
         )
-        self._records.models.create(replace(model, event_types=request.event_types))
-        job.report(TrainProgress(TrainStage.SAVING, 1.0))
+        self._records.models.create(
+            replace(model, event_types=request.event_types), made_by=job.operation
+        )
 
     def _is_trained(self, model_id: str) -> bool:
         try:
@@ -99,45 +98,39 @@ class _Tasks:
 
     async def publish(self, job: Job) -> PublishResult:
         request = from_json(PublishRequest, job.operation.request)
-        order = Order(
-            request.model_id,
-            request.release_id,
-            hold=request.hold,
-            min_index_recall=request.min_index_recall,
-            keep_releases=request.keep_releases,
-        )
         builder = Builder(self._records, self._vectors, self._artifacts)
-        await builder.build(order, lambda progress: job.report(_publish_progress(progress)))
-        last = PublishStage.CHECKING if order.hold else PublishStage.ACTIVATING
-        job.report(PublishProgress(last, 1.0))
+        await builder.build(request, job.operation, job.report)
         return PublishResult(request.release_id)
 
     async def erase_user(self, job: Job) -> EraseUserResult:
         request = from_json(EraseUserRequest, job.operation.request)
-        catalog_id, user_id = request.catalog_id, request.user_id
-        had_metadata = await asyncio.to_thread(
-            self._records.entities.delete, catalog_id, Side.USER, [user_id]
+        # The vectors first: when their store is away, nothing is erased yet and nothing is lost.
+        # What the follower or a build writes meanwhile, the tombstone has them delete again.
+        release_ids = await self._erase_vectors(request.catalog_id, request.user_id)
+        erased = await asyncio.to_thread(
+            self._records.erasures.erase, job.operation.id, request.catalog_id, request.user_id
         )
-        erased = await asyncio.to_thread(self._records.interactions.erase, catalog_id, user_id)
-        releases = [
-            release
-            for release in await asyncio.to_thread(self._records.releases.live)
-            if release.catalog_id == catalog_id
-        ]
-        for release in releases:
-            for name in collections(release, Side.USER):
-                await self._vectors.delete(name, [user_id], timeout_s=DELETE_S)
         return EraseUserResult(
-            had_metadata=had_metadata > 0,
-            interaction_count=erased,
-            release_ids=tuple(release.id for release in releases),
+            had_metadata=erased.had_metadata,
+            interaction_count=erased.interaction_count,
+            release_ids=release_ids,
             erase_time=datetime.now(UTC),
         )
 
+    async def _erase_vectors(self, catalog_id: str, user_id: str) -> tuple[str, ...]:
+        """Delete a user's vectors; the releases that they are gone from.
 
-def _train_progress(progress: TrainingProgress) -> TrainProgress:
-    return TrainProgress(TrainStage(progress.stage), progress.progress, progress.epochs)
-
-
-def _publish_progress(progress: Progress) -> PublishProgress:
-    return PublishProgress(PublishStage(progress.stage), progress.progress)
+        A build counts its rows, so it is left to delete the user itself before it is READY.
+        """
+        live = await asyncio.to_thread(self._records.releases.live)
+        ready = [
+            release
+            for release in live
+            if release.catalog_id == catalog_id and release.state is ReleaseState.READY
+        ]
+        for release in ready:
+            for name in release.collections(Side.USER):
+                # What is missing has no one's vector; what was unloaded, the follower clears.
+                with contextlib.suppress(CollectionMissing, CollectionNotLoaded):
+                    await self._vectors.delete(name, [user_id], timeout_s=DELETE_S)
+        return tuple(release.id for release in ready)

@@ -7,14 +7,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from milvine.domain.model import EpochReport, Holdout, ModelConfig
+from milvine.domain.model import Holdout, ModelConfig
 from milvine.domain.operation import Json
+from milvine.domain.progress import PublishProgress, PublishStage, TrainProgress, TrainStage
+from milvine.domain.release import PublishRequest
+
+__all__ = [
+    "EraseUserRequest",
+    "EraseUserResult",
+    "PublishProgress",
+    "PublishRequest",
+    "PublishResult",
+    "PublishStage",
+    "TrainProgress",
+    "TrainRequest",
+    "TrainResult",
+    "TrainStage",
+    "from_json",
+    "to_json",
+]
 
 T = TypeVar("T")
 
@@ -32,64 +48,11 @@ class TrainRequest:
     display_name: str = ""
 
 
-class TrainStage(StrEnum):
-    """The steps of a training."""
-
-    READING = "READING"
-    FITTING_HOLDOUT = "FITTING_HOLDOUT"
-    EVALUATING = "EVALUATING"
-    FITTING = "FITTING"
-    SAVING = "SAVING"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainProgress:
-    """How far a training has come."""
-
-    stage: TrainStage = TrainStage.READING
-    progress: float = 0.0
-    holdout_epochs: tuple[EpochReport, ...] = ()
-    """The reports of the epochs of FITTING_HOLDOUT so far."""
-    epochs: tuple[EpochReport, ...] = ()
-    """The reports of the epochs of FITTING so far."""
-
-
 @dataclass(frozen=True, slots=True)
 class TrainResult:
     """What a training made."""
 
     model_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class PublishRequest:
-    """Asks for a release: `OperationKind.PUBLISH`."""
-
-    catalog_id: str
-    model_id: str
-    release_id: str
-    """The id that the release will have: a publication that is taken up again keeps it."""
-    hold: bool = False
-    min_index_recall: float = 0.95
-    keep_releases: int = 1
-
-
-class PublishStage(StrEnum):
-    """The steps of a publication."""
-
-    WRITING_ITEMS = "WRITING_ITEMS"
-    WRITING_USERS = "WRITING_USERS"
-    INDEXING = "INDEXING"
-    CHECKING = "CHECKING"
-    ACTIVATING = "ACTIVATING"
-
-
-@dataclass(frozen=True, slots=True)
-class PublishProgress:
-    """How far a publication has come."""
-
-    stage: PublishStage = PublishStage.WRITING_ITEMS
-    progress: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

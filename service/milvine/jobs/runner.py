@@ -1,7 +1,8 @@
 """The loop of a worker: it claims operations, does them under a lease, and says how far it is.
 
 A lease that is not renewed runs out, and another worker takes the operation up from its start. So
-every handler can run twice: it writes under ids that the request already carries.
+every handler can run twice, even at one time: what an attempt makes counts only while the attempt
+is the one under way, which the records check.
 """
 
 from __future__ import annotations
@@ -11,11 +12,20 @@ import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any, TypeAlias
 
 import structlog
 
-from milvine.domain.errors import Aborted, Cancelled, MilvineError, Reason, Unavailable
+from milvine.domain.errors import (
+    Aborted,
+    Cancelled,
+    DeadlineExceeded,
+    MilvineError,
+    NotFound,
+    Reason,
+    Unavailable,
+)
 from milvine.domain.operation import Failure, Json, Operation, OperationKind, OperationState
 from milvine.jobs.payloads import to_json
 from milvine.records import Records
@@ -24,6 +34,19 @@ log = structlog.get_logger(__name__)
 
 IDLE_S = 0.2
 """The pause after a look that found nothing to do."""
+AWAY_S = 1.0
+"""The pause after a look that the database did not answer."""
+
+
+class Stop(Enum):
+    """Why work is stopped before its end."""
+
+    CANCELLED = auto()
+    """A client asked for it: the operation ends."""
+    LEAVING = auto()
+    """The worker stops: another one begins the work again."""
+    LOST = auto()
+    """Another worker has the operation, or it has ended: it is none of ours."""
 
 
 @dataclass(slots=True)
@@ -31,8 +54,9 @@ class Job:
     """An operation under way, between its handler and the heartbeat."""
 
     operation: Operation
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    """Set when a client cancelled or the lease was lost; handlers in threads look at it."""
+    must_stop: threading.Event = field(default_factory=threading.Event)
+    """Set when the work is to stop; handlers in threads look at it."""
+    stop: Stop | None = None
     progress: object | None = None
     """The payload that the handler last reported; the heartbeat carries it to the row."""
 
@@ -64,70 +88,78 @@ class Runner:
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until `stopping` is set; what is under way then is left to the next worker."""
         while not stopping.is_set():
-            if not await self._run_next(stopping):
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stopping.wait(), IDLE_S)
+            operation, pause_s = await self._claim()
+            if operation is not None:
+                await self._work(Job(operation), stopping)
+                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), pause_s)
 
-    async def _run_next(self, stopping: asyncio.Event) -> bool:
+    async def _claim(self) -> tuple[Operation | None, float]:
+        """The next operation, or None and how long to pause."""
+        claim = self._records.operations.claim
         try:
-            operation = await asyncio.to_thread(
-                self._records.operations.claim, self._worker_id, lease_s=self._lease_s
-            )
-        except Unavailable as fault:
-            log.warning("cannot look for work", reason=fault.reason)
-            return False
-        if operation is None:
-            return False
-        await self._work(Job(operation), stopping)
-        return True
+            return await asyncio.to_thread(claim, self._worker_id, lease_s=self._lease_s), IDLE_S
+        except (Unavailable, DeadlineExceeded) as fault:
+            log.warning("cannot look for work", reason=str(fault.reason))
+            return None, AWAY_S
 
     async def _work(self, job: Job, stopping: asyncio.Event) -> None:
         operation = job.operation
         bound = log.bind(operation=operation.id, kind=str(operation.kind))
         bound.info("operation started", attempt=operation.attempts)
         work = asyncio.ensure_future(self._handlers[operation.kind](job))
-        beat = asyncio.create_task(self._beat(job, work))
-        stop = asyncio.create_task(stopping.wait())
-        await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        if not work.done():
-            # The lease runs out and another worker takes it up.
-            job.cancelled.set()
-            work.cancel()
-        outcome = (await asyncio.gather(work, return_exceptions=True))[0]
-        beat.cancel()
-        await asyncio.gather(beat, stop, return_exceptions=True)
-        if not stopping.is_set():
-            await self._finish(job, outcome)
-        bound.info("operation ended", outcome=type(outcome).__name__)
+        watchers = [
+            asyncio.create_task(self._beat(job, work)),
+            asyncio.create_task(_leave(job, work, stopping)),
+        ]
+        try:
+            (outcome,) = await asyncio.gather(work, return_exceptions=True)
+        finally:
+            for watcher in watchers:
+                watcher.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
+        await self._settle(job, outcome)
+        bound.info(
+            "operation ended", outcome=type(outcome).__name__, stop=job.stop and job.stop.name
+        )
 
     async def _beat(self, job: Job, work: asyncio.Future[object]) -> None:
+        """Renew the lease until cancelled, also while work that was stopped comes to its end."""
         while True:
             await asyncio.sleep(min(self._lease_s / 4, 0.5))
             try:
-                cancelled = await asyncio.to_thread(self._renew, job)
-            except Unavailable:
+                if await asyncio.to_thread(self._renew, job):
+                    _stop(job, work, Stop.CANCELLED)
+            except (Unavailable, DeadlineExceeded):
                 continue  # the lease may outlast the database's absence
-            except Aborted:
-                cancelled = True
-            if cancelled:
-                job.cancelled.set()
-                work.cancel()
+            except (Aborted, NotFound):
+                _stop(job, work, Stop.LOST)
                 return
+            except Exception:
+                log.exception("cannot renew a lease", operation=job.operation.id)
+                _stop(job, work, Stop.LOST)
+                raise
 
-    async def _finish(self, job: Job, outcome: object) -> None:
+    async def _settle(self, job: Job, outcome: object) -> None:
+        """Write down how the work ended, or that it did not, if that is this worker's to say."""
+        operations, operation_id = self._records.operations, job.operation.id
+        if job.stop is Stop.LOST:
+            return
+        if job.stop is Stop.LEAVING and isinstance(outcome, BaseException):
+            await self._patiently(job, lambda: operations.give_back(operation_id, self._worker_id))
+            return
         state, result, failure = _verdict(job, outcome)
         if failure and failure.reason == Reason.INTERNAL_FAULT:
-            log.error("operation failed", operation=job.operation.id, exc_info=outcome)
+            log.error("operation failed", operation=operation_id, exc_info=outcome)
 
-        def write() -> None:
-            self._renew(job)
-            self._records.operations.finish(
-                job.operation.id, self._worker_id, state=state, result=result, failure=failure
+        def finish() -> None:
+            self._renew(job)  # brings the last progress
+            operations.finish(
+                operation_id, self._worker_id, state=state, result=result, failure=failure
             )
 
-        with contextlib.suppress(Aborted):  # the lease was lost: the row is another worker's
-            await self._patiently(write)
+        await self._patiently(job, finish)
 
     def _renew(self, job: Job) -> bool:
         """Renew the lease, carry the progress to the row, return whether to cancel."""
@@ -138,16 +170,38 @@ class Runner:
             progress=_json(job.progress),
         )
 
-    async def _patiently(self, write: Callable[[], None]) -> None:
-        """Write while the lease lasts, through short absences of the database."""
-        async with asyncio.timeout(self._lease_s):
-            while True:
-                try:
-                    await asyncio.to_thread(write)
-                except Unavailable:
-                    await asyncio.sleep(IDLE_S)
-                else:
-                    return
+    async def _patiently(self, job: Job, write: Callable[[], None]) -> None:
+        """Write, through short absences of the database; after the lease the row is another's."""
+        try:
+            async with asyncio.timeout(self._lease_s):
+                while True:
+                    try:
+                        await asyncio.to_thread(write)
+                    except (Unavailable, DeadlineExceeded):
+                        await asyncio.sleep(IDLE_S)
+                    else:
+                        return
+        except (TimeoutError, Aborted, NotFound) as fault:
+            log.warning(
+                "the end of an operation is left to another worker",
+                operation=job.operation.id,
+                error=str(fault) or "the database was away for too long",
+            )
+
+
+async def _leave(job: Job, work: asyncio.Future[object], stopping: asyncio.Event) -> None:
+    await stopping.wait()
+    _stop(job, work, Stop.LEAVING)
+
+
+def _stop(job: Job, work: asyncio.Future[object], stop: Stop) -> None:
+    """Stop work; the first reason counts, but for a lost lease, which ends every other."""
+    if job.stop is None:
+        job.stop = stop
+        job.must_stop.set()
+        work.cancel()
+    elif stop is Stop.LOST:
+        job.stop = stop
 
 
 def _json(payload: object | None) -> Json | None:
@@ -155,19 +209,15 @@ def _json(payload: object | None) -> Json | None:
 
 
 def _verdict(job: Job, outcome: object) -> tuple[OperationState, dict[str, Any], Failure | None]:
-    match outcome:
-        case asyncio.CancelledError() | Cancelled():
-            fault = Cancelled()
-            return OperationState.CANCELLED, {}, _failure("CANCELLED", fault)
-        case MilvineError():
-            return OperationState.FAILED, {}, _failure(outcome.code, outcome)
-        case BaseException():
-            message = f"a fault of the service; the log has it under {job.operation.id}"
-            unknown = MilvineError(message, Reason.INTERNAL_FAULT)
-            return OperationState.FAILED, {}, _failure("INTERNAL", unknown)
-        case _:
-            return OperationState.SUCCEEDED, to_json(outcome), None
+    if not isinstance(outcome, BaseException):
+        return OperationState.SUCCEEDED, to_json(outcome), None
+    if job.stop is Stop.CANCELLED:
+        return OperationState.CANCELLED, {}, _failure(Cancelled())
+    if isinstance(outcome, MilvineError):
+        return OperationState.FAILED, {}, _failure(outcome)
+    message = f"a fault of the service; the log has it under {job.operation.id}"
+    return OperationState.FAILED, {}, _failure(MilvineError(message, Reason.INTERNAL_FAULT))
 
 
-def _failure(code: str, fault: MilvineError) -> Failure:
-    return Failure(code, str(fault.reason), fault.message, fault.metadata)
+def _failure(fault: MilvineError) -> Failure:
+    return Failure(fault.code, str(fault.reason), fault.message, fault.metadata)

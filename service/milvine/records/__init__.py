@@ -3,5 +3,6 @@
 from milvine.records.entities import Change
 from milvine.records.interactions import Place
 from milvine.records.store import Records
+from milvine.records.strays import Stray, StrayKind
 
-__all__ = ["Change", "Place", "Records"]
+__all__ = ["Change", "Place", "Records", "Stray", "StrayKind"]

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, Row, Table, and_, delete, select, tuple_, update
 
 from milvine.domain.catalog import Catalog
 from milvine.domain.entity import from_micros
 from milvine.domain.errors import FailedPrecondition, NotFound, Reason
 from milvine.domain.operation import OperationState
-from milvine.domain.release import ReleaseState
+from milvine.records import models, releases
 from milvine.records.codec import dump, load
 from milvine.records.database import Database, now_micros
-from milvine.records.operations import cancellation
+from milvine.records.operations import cancel
 from milvine.records.rows import create
 from milvine.records.schema import CATALOGS, ENTITIES, INTERACTIONS, MODELS, OPERATIONS, RELEASES
+
+_DELETED = "~"
+"""What the id of a deleted catalog begins with: no catalog's does, and all of them sort before."""
+_PURGED_AT_ONCE = 20_000
+"""Rows of one statement."""
 
 
 class Catalogs:
@@ -53,7 +59,8 @@ class Catalogs:
 
     def list(self, *, limit: int, after: str | None = None) -> list[Catalog]:
         """At most `limit` catalogs by id, from the first one after `after`."""
-        query = select(CATALOGS).order_by(CATALOGS.c.id).limit(limit)
+        query = select(CATALOGS).where(CATALOGS.c.id < _DELETED).order_by(CATALOGS.c.id)
+        query = query.limit(limit)
         if after is not None:
             query = query.where(CATALOGS.c.id > after)
         with self._database.read() as connection:
@@ -75,10 +82,11 @@ class Catalogs:
             return _catalog(_row(connection, catalog_id))
 
     def delete(self, catalog_id: str, *, force: bool) -> None:
-        """Delete a catalog, with all that it holds when forced.
+        """Delete a catalog, with all that it holds when forced; its id is free at once.
 
-        Its finished operations stay as a record; a queued one is cancelled, and a running one asked
-        to stop.
+        Items, users and interactions are out of everyone's reach and go with `purge`. Collections
+        and artifacts are strays from now on. Finished operations stay as a record; a queued one is
+        cancelled, and a running one asked to stop.
 
         Raises:
             NotFound: there is no such catalog.
@@ -88,13 +96,31 @@ class Catalogs:
             number = _row(connection, catalog_id, lock=True).number
             if not force:
                 _check_empty(connection, catalog_id, number)
-            for table in (RELEASES, MODELS, INTERACTIONS, ENTITIES):
-                connection.execute(delete(table).where(table.c.catalog_number == number))
-            connection.execute(delete(CATALOGS).where(CATALOGS.c.number == number))
             _stop_operations(connection, catalog_id)
+            releases.delete_all(connection, number)
+            models.delete_all(connection, number)
+            nobodys = f"{_DELETED}{secrets.token_hex(16)}"
+            gone = update(CATALOGS).where(CATALOGS.c.number == number)
+            connection.execute(gone.values(id=nobodys, active_release_id=None))
+
+    def purge(self) -> bool:
+        """Delete some of the rows that deleted catalogs have left; whether there were any.
+
+        So many at a time that a statement stays well within its timeout.
+        """
+        query = select(CATALOGS.c.number).where(CATALOGS.c.id >= _DELETED).limit(1)
+        with self._database.write() as connection:
+            number = connection.execute(query.with_for_update()).scalar()
+            if number is None:
+                return False
+            if not any(
+                _delete_some(connection, table, number) for table in (INTERACTIONS, ENTITIES)
+            ):
+                connection.execute(delete(CATALOGS).where(CATALOGS.c.number == number))
+            return True
 
     def activate(self, catalog_id: str, release_id: str) -> Catalog:
-        """Make a READY release the one that serves, in one update.
+        """Make a READY release the one that serves, from now on.
 
         Raises:
             NotFound: there is no such catalog, or it has no such release.
@@ -102,7 +128,7 @@ class Catalogs:
         """
         with self._database.write() as connection:
             number = _row(connection, catalog_id, lock=True).number
-            _check_ready(connection, number, release_id)
+            releases.mark_active(connection, number, release_id)
             switch = update(CATALOGS).where(CATALOGS.c.number == number)
             connection.execute(switch.values(active_release_id=release_id))
             return _catalog(_row(connection, catalog_id))
@@ -158,23 +184,22 @@ def _check_empty(connection: Connection, catalog_id: str, number: int) -> None:
 
 
 def _stop_operations(connection: Connection, catalog_id: str) -> None:
-    of_catalog = update(OPERATIONS).where(OPERATIONS.c.catalog_id == catalog_id)
-    running = of_catalog.where(OPERATIONS.c.state == OperationState.RUNNING.value)
-    connection.execute(running.values(cancel_requested=1))
-    queued = of_catalog.where(OPERATIONS.c.state == OperationState.QUEUED.value)
-    connection.execute(queued.values(cancellation()))
+    of_catalog = OPERATIONS.c.catalog_id == catalog_id
+    running = OPERATIONS.c.state == OperationState.RUNNING.value
+    connection.execute(update(OPERATIONS).where(of_catalog, running).values(cancel_requested=1))
+    queued = OPERATIONS.c.state == OperationState.QUEUED.value
+    for operation_id in (
+        connection.execute(select(OPERATIONS.c.id).where(of_catalog, queued)).scalars().all()
+    ):
+        cancel(connection, operation_id)
 
 
-def _check_ready(connection: Connection, number: int, release_id: str) -> None:
-    query = select(RELEASES.c.state).where(
-        RELEASES.c.id == release_id, RELEASES.c.catalog_number == number
-    )
-    state = connection.execute(query).scalar()
-    if state is None:
-        raise NotFound.of("release", release_id)
-    if state != ReleaseState.READY.value:
-        raise FailedPrecondition(
-            f"release {release_id!r} is {state}; only a READY one can be activated",
-            Reason.WRONG_STATE,
-            {"release_id": release_id},
-        )
+def _delete_some(connection: Connection, table: Table, number: int) -> bool:
+    """Delete the first rows of a catalog in a table; whether there were any."""
+    key = tuple(table.primary_key.columns)
+    some = table.c.catalog_number == number
+    first = select(*key).where(some).order_by(*key)
+    last = connection.execute(first.offset(_PURGED_AT_ONCE - 1).limit(1)).one_or_none()
+    if last is not None:
+        some = and_(some, tuple_(*key) <= tuple(last))
+    return connection.execute(delete(table).where(some)).rowcount > 0

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sqlalchemy import Row, delete, select
+from sqlalchemy import Connection, Row, delete, select
 
 from milvine.domain.entity import from_micros, to_micros
 from milvine.domain.errors import FailedPrecondition, NotFound, Reason
 from milvine.domain.model import Model
+from milvine.domain.operation import Operation
+from milvine.records.attempts import check_current
 from milvine.records.codec import dump, load
 from milvine.records.database import Database, now_micros
 from milvine.records.rows import catalog_number, create, newest_first, number_of
 from milvine.records.schema import MODELS, RELEASES
+from milvine.records.strays import StrayKind, adopt, note
 
 
 class Models:
@@ -21,23 +24,28 @@ class Models:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, model: Model) -> Model:
-        """The model as stored, created now unless it says when.
+    def create(self, model: Model, *, made_by: Operation | None = None) -> Model:
+        """The model as stored, created now unless it says when; it owns its artifact.
 
         Raises:
             NotFound: there is no such catalog.
             AlreadyExists: there is one of that id.
+            Aborted: the attempt that made it is not the one under way at its operation any more.
         """
         moment = to_micros(model.create_time) if model.create_time else now_micros()
         stored = replace(model, create_time=from_micros(moment))
         with self._database.write() as connection:
+            number = number_of(connection, model.catalog_id)
+            if made_by is not None:
+                check_current(connection, made_by.id, made_by.attempts)
             values = {
                 "id": model.id,
-                "catalog_number": number_of(connection, model.catalog_id),
+                "catalog_number": number,
                 "body": dump(stored),
                 "create_time": moment,
             }
             create(connection, MODELS, values)
+            adopt(connection, StrayKind.ARTIFACT, [model.id])
         return stored
 
     def get(self, model_id: str) -> Model:
@@ -64,7 +72,7 @@ class Models:
             return [_model(row) for row in connection.execute(of_catalog)]
 
     def delete(self, model_id: str) -> None:
-        """Delete a model.
+        """Delete a model; its artifact is a stray from now on.
 
         Raises:
             NotFound: there is no such model.
@@ -82,6 +90,13 @@ class Models:
                     {"model_id": model_id},
                 )
             connection.execute(delete(MODELS).where(MODELS.c.id == model_id))
+            note(connection, StrayKind.ARTIFACT, [model_id])
+
+
+def delete_all(connection: Connection, catalog_number: int) -> None:
+    """Delete every model of a catalog; the artifacts are strays from now on."""
+    gone = delete(MODELS).where(MODELS.c.catalog_number == catalog_number).returning(MODELS.c.id)
+    note(connection, StrayKind.ARTIFACT, connection.execute(gone).scalars().all())
 
 
 def _model(row: Row[tuple[object, ...]]) -> Model:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Connection, Row, Update, and_, delete, or_, select, update
@@ -10,12 +9,15 @@ from sqlalchemy import Connection, Row, Update, and_, delete, or_, select, updat
 from milvine.domain.entity import from_micros
 from milvine.domain.errors import Aborted, FailedPrecondition, NotFound, Reason
 from milvine.domain.operation import Failure, Json, Operation, OperationKind, OperationState
+from milvine.records.attempts import UNFINISHED, lost
 from milvine.records.codec import dump, load, load_json
 from milvine.records.database import Database, now_micros, shared_now_micros
+from milvine.records.releases import fail_building
 from milvine.records.rows import create, newest_first, number_of
 from milvine.records.schema import CATALOGS, OPERATIONS
 
-_UNFINISHED = (OperationState.QUEUED.value, OperationState.RUNNING.value)
+MAX_LOSSES = 3
+"""Workers that may be lost over an operation before it fails."""
 
 
 class Operations:
@@ -58,9 +60,7 @@ class Operations:
         with self._database.read() as connection:
             return _operation(_row(connection, operation_id))
 
-    def list(
-        self, *, limit: int, after: str | None = None, catalog_id: str | None = None
-    ) -> list[Operation]:
+    def list(self, *, limit: int, after: str | None = None) -> list[Operation]:
         """At most `limit` operations, newest first, from the first one after `after`.
 
         Raises:
@@ -68,32 +68,25 @@ class Operations:
         """
         with self._database.read() as connection:
             query = newest_first(connection, OPERATIONS, limit=limit, after=after)
-            if catalog_id is not None:
-                query = query.where(OPERATIONS.c.catalog_id == catalog_id)
             return [_operation(row) for row in connection.execute(query)]
 
-    def claim(
-        self,
-        worker_id: str,
-        *,
-        lease_s: float,
-        kinds: Collection[OperationKind] | None = None,
-        max_attempts: int = 3,
-    ) -> Operation | None:
+    def claim(self, worker_id: str, *, lease_s: float) -> Operation | None:
         """The oldest operation that waits or whose worker is lost, now this worker's; else None.
 
-        One that has used up its attempts fails, and one whose cancellation was asked for while its
-        worker was lost is cancelled; then the next is looked at.
+        One that has lost MAX_LOSSES workers fails, and one whose cancellation was asked for while
+        it had none is cancelled; then the next is looked at.
         """
         with self._database.write() as connection:
             now = shared_now_micros(connection)
-            while row := _next(connection, now, kinds):
+            while row := _next(connection, now):
+                losses = row.losses + (row.state == OperationState.RUNNING.value)
                 if row.cancel_requested:
-                    connection.execute(_by_id(row.id).values(cancellation()))
-                elif row.attempts >= max_attempts:
-                    connection.execute(_by_id(row.id).values(_loss(row.attempts)))
+                    cancel(connection, row.id)
+                elif losses >= MAX_LOSSES:
+                    _end(connection, _by_id(row.id), OperationState.FAILED, _loss(losses))
                 else:
-                    return _take(connection, row, worker_id, now + int(lease_s * 1e6))
+                    values = {"losses": losses, "lease_until": now + int(lease_s * 1e6)}
+                    return _take(connection, row, values | {"worker_id": worker_id})
         return None
 
     def heartbeat(
@@ -116,6 +109,22 @@ class Operations:
                 raise _lost(connection, operation_id)
             return bool(row.cancel_requested)
 
+    def give_back(self, operation_id: str, worker_id: str) -> None:
+        """Let the operation wait for another worker, at once; it counts as no loss.
+
+        Raises:
+            NotFound: there is no such operation.
+            Aborted: the lease is no longer the worker's.
+        """
+        waiting = {
+            "state": OperationState.QUEUED.value,
+            "worker_id": None,
+            "lease_until": None,
+        }
+        with self._database.write() as connection:
+            if not connection.execute(_held(operation_id, worker_id).values(waiting)).rowcount:
+                raise _lost(connection, operation_id)
+
     def finish(
         self,
         operation_id: str,
@@ -131,9 +140,9 @@ class Operations:
             NotFound: there is no such operation.
             Aborted: the lease is no longer the worker's.
         """
-        values = _end(state, failure) | {"result": dump(result or {})}
+        held = _held(operation_id, worker_id).values(result=dump(result or {}))
         with self._database.write() as connection:
-            if not connection.execute(_held(operation_id, worker_id).values(values)).rowcount:
+            if not _end(connection, held, state, failure):
                 raise _lost(connection, operation_id)
             return _operation(_row(connection, operation_id))
 
@@ -146,7 +155,7 @@ class Operations:
         with self._database.write() as connection:
             row = _row(connection, operation_id, lock=True)
             if row.state == OperationState.QUEUED.value:
-                connection.execute(_by_id(operation_id).values(cancellation()))
+                cancel(connection, operation_id)
             elif row.state == OperationState.RUNNING.value:
                 connection.execute(_by_id(operation_id).values(cancel_requested=1))
             return _operation(_row(connection, operation_id))
@@ -159,7 +168,7 @@ class Operations:
             FailedPrecondition: it is not finished.
         """
         with self._database.write() as connection:
-            if _row(connection, operation_id, lock=True).state in _UNFINISHED:
+            if _row(connection, operation_id, lock=True).state in UNFINISHED:
                 raise FailedPrecondition(
                     f"operation {operation_id!r} is not finished; cancel it first",
                     Reason.WRONG_STATE,
@@ -168,28 +177,38 @@ class Operations:
             connection.execute(delete(OPERATIONS).where(OPERATIONS.c.id == operation_id))
 
 
-def cancellation() -> dict[str, object]:
-    """The columns of an operation that is cancelled now."""
+def cancel(connection: Connection, operation_id: str) -> None:
+    """End an operation that no worker has as cancelled."""
     message = "the operation was cancelled"
-    return _end(
-        OperationState.CANCELLED,
-        Failure("CANCELLED", Reason.OPERATION_CANCELLED.value, message),
-    ) | {"cancel_requested": 1}
+    failure = Failure("CANCELLED", Reason.OPERATION_CANCELLED.value, message)
+    change = _by_id(operation_id).values(cancel_requested=1)
+    _end(connection, change, OperationState.CANCELLED, failure)
 
 
-def _loss(attempts: int) -> dict[str, object]:
-    message = f"{attempts} workers took the operation up and were lost; see their logs"
-    return _end(OperationState.FAILED, Failure("ABORTED", Reason.WORKER_LOST.value, message))
+def _loss(losses: int) -> Failure:
+    message = f"{losses} workers took the operation up and were lost; see their logs"
+    return Failure("ABORTED", Reason.WORKER_LOST.value, message)
 
 
-def _end(state: OperationState, failure: Failure | None) -> dict[str, object]:
-    return {
+def _end(
+    connection: Connection, change: Update, state: OperationState, failure: Failure | None
+) -> bool:
+    """End the operation that `change` is of, and fail the release that it was building.
+
+    False where there is no such operation.
+    """
+    values = {
         "state": state.value,
         "failure": None if failure is None else dump(failure),
         "worker_id": None,
         "lease_until": None,
         "end_time": now_micros(),
     }
+    ended = connection.execute(change.values(values).returning(OPERATIONS.c.id)).scalar()
+    if ended is None:
+        return False
+    fail_building(connection, ended, failure.message if failure else "")
+    return True
 
 
 def _check_alone(connection: Connection, operation: Operation) -> None:
@@ -199,7 +218,7 @@ def _check_alone(connection: Connection, operation: Operation) -> None:
     query = select(OPERATIONS.c.id).where(
         OPERATIONS.c.catalog_id == operation.catalog_id,
         OPERATIONS.c.kind == operation.kind.value,
-        OPERATIONS.c.state.in_(_UNFINISHED),
+        OPERATIONS.c.state.in_(UNFINISHED),
     )
     other = connection.execute(query.limit(1)).scalar()
     if other is not None:
@@ -211,29 +230,20 @@ def _check_alone(connection: Connection, operation: Operation) -> None:
         )
 
 
-def _next(
-    connection: Connection, now: int, kinds: Collection[OperationKind] | None
-) -> Row[Any] | None:
+def _next(connection: Connection, now: int) -> Row[Any] | None:
     """The oldest operation that can be taken, locked; those that others look at are passed over."""
     waits = OPERATIONS.c.state == OperationState.QUEUED.value
     is_lost = and_(
         OPERATIONS.c.state == OperationState.RUNNING.value, OPERATIONS.c.lease_until <= now
     )
     query = select(OPERATIONS).where(or_(waits, is_lost))
-    if kinds is not None:
-        query = query.where(OPERATIONS.c.kind.in_([k.value for k in kinds]))
     query = query.order_by(OPERATIONS.c.create_time, OPERATIONS.c.id).limit(1)
     return connection.execute(query.with_for_update(skip_locked=True)).one_or_none()
 
 
-def _take(connection: Connection, row: Row[Any], worker_id: str, until: int) -> Operation:
-    values = {
-        "state": OperationState.RUNNING.value,
-        "attempts": row.attempts + 1,
-        "worker_id": worker_id,
-        "lease_until": until,
-    }
-    connection.execute(_by_id(row.id).values(values))
+def _take(connection: Connection, row: Row[Any], values: dict[str, object]) -> Operation:
+    taken = {"state": OperationState.RUNNING.value, "attempts": row.attempts + 1} | values
+    connection.execute(_by_id(row.id).values(taken))
     return _operation(_row(connection, row.id))
 
 
@@ -250,11 +260,7 @@ def _held(operation_id: str, worker_id: str) -> Update:
 
 def _lost(connection: Connection, operation_id: str) -> Aborted:
     _row(connection, operation_id)
-    return Aborted(
-        f"operation {operation_id!r} is no longer this worker's",
-        Reason.WORKER_LOST,
-        {"operation_id": operation_id},
-    )
+    return lost(operation_id)
 
 
 def _row(connection: Connection, operation_id: str, *, lock: bool = False) -> Row[Any]:

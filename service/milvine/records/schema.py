@@ -95,6 +95,7 @@ RELEASES = Table(
     Column("id", Bytes, primary_key=True),
     Column("catalog_number", Number, ForeignKey("catalogs.number"), nullable=False),
     Column("model_id", Bytes, ForeignKey("models.id"), nullable=False),
+    Column("operation_id", Bytes),
     Column("state", Bytes, nullable=False),
     Column("body", Text, nullable=False),
     Column("synced_revision", BigInteger, nullable=False, server_default="0"),
@@ -116,12 +117,22 @@ OPERATIONS = Table(
     Column("failure", Text),
     Column("cancel_requested", Integer, nullable=False, server_default="0"),
     Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("losses", Integer, nullable=False, server_default="0"),  # attempts whose worker was lost
     Column("worker_id", Bytes),
     Column("lease_until", BigInteger),
     Column("create_time", BigInteger, nullable=False),
     Column("end_time", BigInteger),
     Index("operations_by_state", "state", "create_time"),
     Index("operations_by_time", "create_time", "id"),
+)
+
+STRAYS = Table(
+    "strays",
+    METADATA,
+    Column("kind", Bytes, nullable=False),
+    Column("name", Bytes, nullable=False),
+    Column("operation_id", Bytes),  # null where no operation needs it
+    PrimaryKeyConstraint("kind", "name"),
 )
 
 LEASES = Table(

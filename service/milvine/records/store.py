@@ -5,12 +5,14 @@ from __future__ import annotations
 from milvine.records.catalogs import Catalogs
 from milvine.records.database import Database, connect
 from milvine.records.entities import Entities
+from milvine.records.erasure import Erasures
 from milvine.records.interactions import Interactions
 from milvine.records.leases import Leases
 from milvine.records.migrate import migrate
 from milvine.records.models import Models
 from milvine.records.operations import Operations
 from milvine.records.releases import Releases
+from milvine.records.strays import Strays
 
 
 class Records:
@@ -25,10 +27,12 @@ class Records:
         self.catalogs = Catalogs(database)
         self.entities = Entities(database)
         self.interactions = Interactions(database)
+        self.erasures = Erasures(database)
         self.models = Models(database)
         self.releases = Releases(database)
         self.operations = Operations(database)
         self.leases = Leases(database)
+        self.strays = Strays(database)
 
     @classmethod
     def open(cls, url: str, *, timeout_s: float = 10.0) -> Records:

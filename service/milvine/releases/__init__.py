@@ -1,8 +1,8 @@
 """Releases: models made ready to serve, checked, activated and kept up to date."""
 
-from milvine.releases.build import Builder, Order, Progress, Stage
-from milvine.releases.collections import collections
+from milvine.releases.build import Builder
 from milvine.releases.follow import Follower
 from milvine.releases.lifecycle import Releases
+from milvine.releases.sweep import Sweeper
 
-__all__ = ["Builder", "Follower", "Order", "Progress", "Releases", "Stage", "collections"]
+__all__ = ["Builder", "Follower", "Releases", "Sweeper"]

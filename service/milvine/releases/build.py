@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from milvine.artifacts import Artifacts
 from milvine.domain.entity import Side
-from milvine.domain.errors import FailedPrecondition, NotFound, Reason
-from milvine.domain.release import Gate, Release, ReleaseState
+from milvine.domain.errors import FailedPrecondition, Reason
+from milvine.domain.operation import Operation
+from milvine.domain.progress import PublishProgress, PublishStage
+from milvine.domain.release import Gate, PublishRequest, Release, ReleaseState
 from milvine.models.serving import ServingModel, load_serving_model
 from milvine.records import Records
-from milvine.releases.collections import drop_collections
 from milvine.releases.follow import carry_changes
-from milvine.releases.gate import SAMPLE, measure_recall
+from milvine.releases.gate import SAMPLE, best_scores, measure_recall
 from milvine.releases.lifecycle import Releases
 from milvine.releases.rows import (
     Chunk,
@@ -37,34 +38,7 @@ CHUNK = 4_000
 WRITE_S = 120.0
 SEAL_S = 1_800.0
 
-
-class Stage(StrEnum):
-    """The steps of a publication."""
-
-    WRITING_ITEMS = "WRITING_ITEMS"
-    WRITING_USERS = "WRITING_USERS"
-    INDEXING = "INDEXING"
-    CHECKING = "CHECKING"
-    ACTIVATING = "ACTIVATING"
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a publication has come."""
-
-    stage: Stage
-    progress: float
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What to publish, and under which id."""
-
-    model_id: str
-    release_id: str
-    hold: bool = False
-    min_index_recall: float = 0.95
-    keep_releases: int = 1
+Report: TypeAlias = Callable[[PublishProgress], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,14 +67,14 @@ class Source:
 class _Steps:
     """Turns rows that are written into progress."""
 
-    stage: Stage
+    stage: PublishStage
     start: float
     share: float
-    report: Callable[[Progress], None]
+    report: Report
 
     def say(self, done: int) -> None:
         """Report that so many rows are written."""
-        self.report(Progress(self.stage, self.start + self.share * done))
+        self.report(PublishProgress(self.stage, self.start + self.share * done))
 
 
 class Builder:
@@ -112,42 +86,48 @@ class Builder:
         self._artifacts = artifacts
         self._releases = Releases(records, vectors, artifacts)
 
-    async def build(self, order: Order, report: Callable[[Progress], None]) -> Release:
+    async def build(self, request: PublishRequest, by: Operation, report: Report) -> Release:
         """Build, check and activate a release; safe to run again after a death at any point.
 
-        Raises:
-            FailedPrecondition: A check failed. The release is FAILED, the active one stays.
-        """
-        release = await self._open(order)
-        if release.state is ReleaseState.READY:  # died between the last check and the activation
-            return await self._serve(release, order, report)
-        try:
-            release = await self._fill_and_check(release, order, report)
-        except BaseException as fault:
-            await asyncio.shield(self._abandon(release, fault))
-            raise
-        return await self._serve(release, order, report)
+        Whatever ends it early, it leaves as it stands: the records know what belongs to nobody
+        once the operation has ended.
 
-    async def _open(self, order: Order) -> Release:
-        try:
-            return await asyncio.to_thread(self._records.releases.get, order.release_id)
-        except NotFound:
-            pass
-        model = await asyncio.to_thread(self._records.models.get, order.model_id)
-        catalog = await asyncio.to_thread(self._records.catalogs.get, model.catalog_id)
+        Args:
+            request: What to publish.
+            by: The operation, as its worker has claimed it.
+            report: Told of each step.
+
+        Raises:
+            FailedPrecondition: A check failed; the active release stays.
+            Aborted: The operation has ended, or another worker has taken it up.
+        """
+        release = await asyncio.to_thread(self._begin, request, by)
+        if release.state is not ReleaseState.READY:  # else one died just before the activation
+            release = await self._fill_and_check(release, request, report)
+        if not request.hold:
+            report(PublishProgress(PublishStage.ACTIVATING, 0.99))
+            await self._releases.activate(release.id, timeout_s=WRITE_S)
+            await self._releases.prune(release.catalog_id, keep=request.keep_releases)
+        return await asyncio.to_thread(self._records.releases.get, release.id)
+
+    def _begin(self, request: PublishRequest, by: Operation) -> Release:
+        model = self._records.models.get(request.model_id)
+        catalog = self._records.catalogs.get(model.catalog_id)
         release = Release(
-            id=order.release_id,
+            id=request.release_id,
             catalog_id=catalog.id,
             model_id=model.id,
             state=ReleaseState.BUILDING,
             item_fields=catalog.item_fields,
             user_fields=catalog.user_fields,
             vector_index=catalog.vector_index,
+            operation_id=by.id,
+            attempt=by.attempts,
         )
-        return await asyncio.to_thread(self._records.releases.create, release)
+        return self._records.releases.begin(release)
 
     async def _fill_and_check(
-        self, release: Release, order: Order, report: Callable[[Progress], None]
+        self, release: Release, request: PublishRequest, report: Report
     ) -> Release:
         revision = await asyncio.to_thread(self._records.catalogs.revision, release.catalog_id)
         source = await asyncio.to_thread(self._read, release)
@@ -156,28 +136,24 @@ class Builder:
             for side in Side
         }
         for stage, side, start in (
-            (Stage.WRITING_ITEMS, Side.ITEM, 0.0),
-            (Stage.WRITING_USERS, Side.USER, 0.4),
+            (PublishStage.WRITING_ITEMS, Side.ITEM, 0.0),
+            (PublishStage.WRITING_USERS, Side.USER, 0.4),
         ):
             steps = _Steps(stage, start, 0.4 / max(1, source.counts[side]), report)
             await self._write(sides[side], source.chunks(side), steps)
-        report(Progress(Stage.INDEXING, 0.8))
+        report(PublishProgress(PublishStage.INDEXING, 0.8))
         await self._seal(
             [(spec, source.counts[side]) for side in Side for spec in sides[side].specs]
         )
-        report(Progress(Stage.CHECKING, 0.95))
-        gate = await self._check(sides[Side.ITEM], source, order)
+        report(PublishProgress(PublishStage.CHECKING, 0.95))
+        gate = await self._check(sides[Side.ITEM], source, request.min_index_recall)
         await asyncio.to_thread(self._records.releases.set_synced, release.id, revision)
         await carry_changes(self._records, self._vectors, release, source.served)
-        ready = replace(
-            release,
-            state=ReleaseState.READY,
-            item_count=source.counts[Side.ITEM],
-            user_count=source.counts[Side.USER],
-            gate=gate,
+        counts = source.counts
+        built = replace(
+            release, item_count=counts[Side.ITEM], user_count=counts[Side.USER], gate=gate
         )
-        await asyncio.to_thread(self._records.releases.save, ready)
-        return ready
+        return await asyncio.to_thread(self._records.releases.finish, built)
 
     def _read(self, release: Release) -> Source:
         """Read what the collections will hold; blocks."""
@@ -217,33 +193,17 @@ class Builder:
                     {"check": "row_count", "collection": spec.name},
                 )
 
-    async def _check(self, target: Layout, source: Source, order: Order) -> Gate:
-        queries = await asyncio.to_thread(source.users.sample, source.served, SAMPLE)
-        exact = source.served.item_vectors[source.items]
+    async def _check(self, target: Layout, source: Source, min_recall: float) -> Gate:
+        served = source.served
+        queries = await asyncio.to_thread(source.users.sample, served, SAMPLE)
+        exact = await asyncio.to_thread(best_scores, queries, served.item_vectors, source.items)
         recall = await measure_recall(self._vectors, target.scores, queries, exact)
-        if recall < order.min_index_recall:
+        if recall < min_recall:
             raise FailedPrecondition(
                 f"the live index finds {recall:.3f} of the exact best hits, "
-                f"less than {order.min_index_recall:.3f}; "
+                f"less than {min_recall:.3f}; "
                 "raise vector_index.hnsw_search_candidates of the catalog, or use FLAT",
                 Reason.GATE_FAILED,
                 {"check": "index_recall", "index_recall": f"{recall:.4f}"},
             )
-        return Gate(recall, len(queries), order.min_index_recall)
-
-    async def _serve(
-        self, release: Release, order: Order, report: Callable[[Progress], None]
-    ) -> Release:
-        if order.hold:
-            return release
-        report(Progress(Stage.ACTIVATING, 0.99))
-        active = await self._releases.activate(release.id, timeout_s=WRITE_S)
-        await self._releases.prune(release.catalog_id, keep=order.keep_releases, timeout_s=WRITE_S)
-        return active
-
-    async def _abandon(self, release: Release, fault: BaseException) -> None:
-        """Leave nothing half built: the row says why it failed, the collections go."""
-        words = str(fault) or "the publication was cancelled"
-        failed = replace(release, state=ReleaseState.FAILED, failure=words)
-        await asyncio.to_thread(self._records.releases.save, failed)
-        await drop_collections(self._vectors, release, timeout_s=WRITE_S)
+        return Gate(recall, len(queries), min_recall)

@@ -10,7 +10,28 @@ from milvine.vectors import CollectionSpec, Vectors
 
 SAMPLE = 256
 DEPTH = 20
+BLOCK = 16_384
+"""Items that are scored at a time: 16 MB of scores."""
 CHECK_S = 60.0
+
+
+def best_scores(
+    queries: NDArray[np.float32], vectors: NDArray[np.float32], rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """The exact best scores of each query among some vectors, (queries, at most DEPTH), unordered.
+
+    Args:
+        queries: (queries, dimension).
+        vectors: (any, dimension).
+        rows: Which of the vectors stand in the collection.
+    """
+    best = np.empty((len(queries), 0), np.float32)
+    for start in range(0, len(rows), BLOCK):
+        scores = queries @ vectors[rows[start : start + BLOCK]].T
+        best = np.concatenate([best, scores], axis=1)
+        if best.shape[1] > DEPTH:
+            best = np.partition(best, -DEPTH, axis=1)[:, -DEPTH:]
+    return best
 
 
 async def measure_recall(
@@ -27,15 +48,13 @@ async def measure_recall(
         vectors: The store.
         spec: The collection.
         queries: (queries, dimension).
-        exact: The vectors that stand in the collection, (rows, dimension).
+        exact: What `best_scores` gives for them, (queries, depth).
     """
-    depth = min(DEPTH, len(exact))
-    if not len(queries) or not depth:
+    if not exact.size:
         return 1.0
-    scores = queries @ exact.T  # (queries, rows)
-    bounds = np.partition(scores, -depth, axis=1)[:, -depth]
+    depth = exact.shape[1]
     found = await vectors.search(spec, queries, limit=depth, timeout_s=CHECK_S)
-    right = sum(_right(hits, bound) for hits, bound in zip(found, bounds, strict=True))
+    right = sum(_right(hits, bound) for hits, bound in zip(found, exact.min(axis=1), strict=True))
     return float(right / (len(queries) * depth))
 
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime
 
 from milvine.artifacts import Artifacts
 from milvine.domain.entity import Side
-from milvine.domain.errors import FailedPrecondition, Reason
-from milvine.domain.release import Release, ReleaseState
+from milvine.domain.errors import FailedPrecondition, MilvineError, NotFound
+from milvine.domain.release import ReleaseState
 from milvine.records import Records
-from milvine.releases.collections import collections, drop_collections
+from milvine.releases.sweep import Sweeper
 from milvine.vectors import Vectors
-
-PAGE = 1_000
 
 
 class Releases:
@@ -32,93 +29,75 @@ class Releases:
         """Take the stores, and whom to tell the id of a catalog whose active release changed."""
         self._records = records
         self._vectors = vectors
-        self._artifacts = artifacts
+        self._sweeper = Sweeper(records, vectors, artifacts)
         self._on_change = on_change
 
-    async def activate(self, release_id: str, *, timeout_s: float) -> Release:
+    async def activate(self, release_id: str, *, timeout_s: float) -> None:
         """Make a READY release the one that serves its catalog.
 
-        The switch is one update of the catalog's row; requests under way end on the release that
-        they began with.
+        The switch is one transaction; requests under way end on the release that they began with.
+
+        Raises:
+            NotFound: There is no such release.
+            FailedPrecondition: It is not READY.
         """
         release = await asyncio.to_thread(self._records.releases.get, release_id)
-        if release.state is not ReleaseState.READY:
-            raise FailedPrecondition(
-                f"release {release_id!r} is {release.state}; only a READY one can be activated",
-                Reason.WRONG_STATE,
-                {"release_id": release_id, "state": str(release.state)},
-            )
-        for name in collections(release):
-            await self._vectors.load(name, timeout_s=timeout_s)
-        active = replace(release, activate_time=datetime.now(UTC))
-        await asyncio.to_thread(self._records.releases.save, active)
+        if release.state is ReleaseState.READY:
+            for name in release.collections():
+                await self._vectors.load(name, timeout_s=timeout_s)
         await asyncio.to_thread(self._records.catalogs.activate, release.catalog_id, release.id)
         self._on_change(release.catalog_id)
-        if self._vectors.has_aliases:
-            for side in Side:
-                alias = f"{release.catalog_id}_{side}s"
-                await self._vectors.point(alias, release.collection(side), timeout_s=timeout_s)
-        return active
+        for side in Side:
+            alias = f"{release.catalog_id}_{side}s"
+            await self._vectors.point(alias, release.collection(side), timeout_s=timeout_s)
 
     async def delete(self, release_id: str, *, timeout_s: float) -> None:
         """Delete a release with its collections.
 
-        The row goes last: a deletion that dies half way leaves a FAILED release to delete again.
+        Raises:
+            NotFound: There is no such release.
+            FailedPrecondition: It serves its catalog, or is being built.
         """
-        release = await asyncio.to_thread(self._records.releases.get, release_id)
-        catalog = await asyncio.to_thread(self._records.catalogs.get, release.catalog_id)
-        if catalog.active_release_id == release_id:
-            raise FailedPrecondition(
-                f"release {release_id!r} is active; activate another one first",
-                Reason.RESOURCE_IN_USE,
-                {"release_id": release_id},
-            )
-        await self._remove(release, timeout_s=timeout_s)
+        await asyncio.to_thread(self._records.releases.delete, release_id)
+        await self._tidy_up(timeout_s)
 
-    async def prune(self, catalog_id: str, *, keep: int, timeout_s: float) -> None:
-        """Delete all but the active and the newest `keep` other READY releases."""
+    async def prune(self, catalog_id: str, *, keep: int) -> None:
+        """Delete all but the active and `keep` other releases, those that were active last.
+
+        One that has never been active waits for someone to decide, and stays.
+        """
         catalog = await asyncio.to_thread(self._records.catalogs.get, catalog_id)
-        ready = [
-            release
-            for release in await self._all(catalog_id)
-            if release.state is ReleaseState.READY and release.id != catalog.active_release_id
-        ]
-        ready.sort(key=lambda release: release.activate_time or _NEVER, reverse=True)
-        for release in ready[keep:]:
-            await self._remove(release, timeout_s=timeout_s)
+        every = await asyncio.to_thread(self._records.releases.list, catalog_id, limit=1_000_000)
+        served = [(r.activate_time, r.id) for r in every if r.activate_time is not None]
+        old = [i for _, i in sorted(served, reverse=True) if i != catalog.active_release_id]
+        for release_id in old[keep:]:
+            with contextlib.suppress(NotFound, FailedPrecondition):  # someone else was quicker
+                await asyncio.to_thread(self._records.releases.delete, release_id)
 
     async def delete_catalog(self, catalog_id: str, *, force: bool, timeout_s: float) -> None:
-        """Delete a catalog, with `force` also what it holds, collections and artifacts too."""
-        await asyncio.to_thread(self._records.catalogs.get, catalog_id)
-        if not force:
-            await asyncio.to_thread(self._records.catalogs.delete, catalog_id, force=False)
-            return
-        for release in await self._all(catalog_id):
-            await drop_collections(self._vectors, release, timeout_s=timeout_s)
-        models = await asyncio.to_thread(
-            self._records.models.list, catalog_id, limit=1_000_000, after=None
-        )
-        for model in models:
-            await asyncio.to_thread(self._artifacts.delete, model.id)
-        await asyncio.to_thread(self._records.catalogs.delete, catalog_id, force=True)
+        """Delete a catalog, with `force` also what it holds, collections and artifacts too.
+
+        Raises:
+            NotFound: There is no such catalog.
+            FailedPrecondition: It holds something, and `force` is not set.
+        """
+        await asyncio.to_thread(self._records.catalogs.delete, catalog_id, force=force)
         self._on_change(catalog_id)
+        await self._tidy_up(timeout_s)
 
     async def delete_model(self, model_id: str, *, timeout_s: float) -> None:
-        """Delete a model and its artifact, unless a release was made of it."""
-        async with asyncio.timeout(timeout_s):
-            await asyncio.to_thread(self._records.models.delete, model_id)
-            await asyncio.to_thread(self._artifacts.delete, model_id)
+        """Delete a model and its artifact, unless a release was made of it.
 
-    async def _remove(self, release: Release, *, timeout_s: float) -> None:
-        doomed = replace(release, state=ReleaseState.FAILED, failure="is being deleted")
-        await asyncio.to_thread(self._records.releases.save, doomed)
-        await drop_collections(self._vectors, release, timeout_s=timeout_s)
-        await asyncio.to_thread(self._records.releases.delete, release.id)
+        Raises:
+            NotFound: There is no such model.
+            FailedPrecondition: A release was made of it.
+        """
+        await asyncio.to_thread(self._records.models.delete, model_id)
+        await self._tidy_up(timeout_s)
 
-    async def _all(self, catalog_id: str) -> list[Release]:
-        return await asyncio.to_thread(
-            self._records.releases.list, catalog_id, limit=1_000_000, after=None
-        )
-
-
-_NEVER = datetime.min.replace(tzinfo=UTC)
+    async def _tidy_up(self, timeout_s: float) -> None:
+        """Remove what was deleted while there is time; a worker removes what is left."""
+        with contextlib.suppress(MilvineError, TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while await self._sweeper.sweep():
+                    pass

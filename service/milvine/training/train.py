@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 
 import pyarrow as pa
 
@@ -21,34 +20,12 @@ from milvine.domain.model import (
     Model,
     ModelConfig,
 )
+from milvine.domain.progress import TrainProgress, TrainStage
 from milvine.models.base import Dataset, Fitted, IsCancelled
 from milvine.models.families import family_of, filled
 from milvine.models.serving import POPULARITY
 from milvine.training.dataset import build, fingerprint, popularity
 from milvine.training.evaluation import evaluate, split
-
-
-class Stage(StrEnum):
-    """The steps of a training."""
-
-    READING = "READING"
-    FITTING_HOLDOUT = "FITTING_HOLDOUT"
-    EVALUATING = "EVALUATING"
-    FITTING = "FITTING"
-    SAVING = "SAVING"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingProgress:
-    """How far a training has come."""
-
-    stage: Stage
-    progress: float
-    """The share that is done, 0 to 1."""
-    holdout_epochs: tuple[EpochReport, ...] = ()
-    """The reports of FITTING_HOLDOUT so far."""
-    epochs: tuple[EpochReport, ...] = ()
-    """The reports of FITTING so far."""
 
 
 def train(  # noqa: PLR0913 - each is one thing that a training needs
@@ -61,7 +38,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     display_name: str,
     artifacts: Artifacts,
     device: str,
-    report: Callable[[TrainingProgress], None],
+    report: Callable[[TrainProgress], None],
     cancelled: IsCancelled,
 ) -> Model:
     """Train a model, measure it on what is held out, train it again on everything and store it.
@@ -86,13 +63,13 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     """
     config = filled(config)
     work = _Work(config, holdout, device, report, cancelled)
-    report(TrainingProgress(Stage.READING, 0.0))
+    report(TrainProgress(TrainStage.READING, 0.0))
     dataset = build(table, catalog, family_of(config).learns_from)
     evaluation = None if holdout.method is HoldoutMethod.NONE else work.measure(dataset)
     start = time.perf_counter()
-    fitted = work.fit(dataset, Stage.FITTING)
+    fitted = work.fit(dataset, TrainStage.FITTING)
     seconds = time.perf_counter() - start
-    work.step(Stage.SAVING)
+    work.step(TrainStage.SAVING)
     model = Model(
         id=model_id,
         catalog_id=catalog.id,
@@ -120,7 +97,7 @@ class _Work:
     config: ModelConfig
     holdout: Holdout
     device: str
-    report: Callable[[TrainingProgress], None]
+    report: Callable[[TrainProgress], None]
     cancelled: IsCancelled
     holdout_epochs: list[EpochReport] = field(default_factory=list)
     epochs: list[EpochReport] = field(default_factory=list)
@@ -128,8 +105,8 @@ class _Work:
     def measure(self, dataset: Dataset) -> Evaluation | None:
         """Fit on what is not held out and measure on what is."""
         part, held_out = split(dataset, self.holdout)
-        fitted = self.fit(part, Stage.FITTING_HOLDOUT)
-        self.step(Stage.EVALUATING)
+        fitted = self.fit(part, TrainStage.FITTING_HOLDOUT)
+        self.step(TrainStage.EVALUATING)
         family = family_of(self.config)
         return evaluate(
             part,
@@ -141,11 +118,11 @@ class _Work:
             cancelled=self.cancelled,
         )
 
-    def fit(self, dataset: Dataset, stage: Stage) -> Fitted:
+    def fit(self, dataset: Dataset, stage: TrainStage) -> Fitted:
         """Fit and report each epoch."""
         self.step(stage)
         family = family_of(self.config)
-        heard = self.epochs if stage is Stage.FITTING else self.holdout_epochs
+        heard = self.epochs if stage is TrainStage.FITTING else self.holdout_epochs
 
         def on_epoch(epoch: EpochReport) -> None:
             heard.append(epoch)
@@ -159,29 +136,27 @@ class _Work:
             cancelled=self.cancelled,
         )
 
-    def step(self, stage: Stage) -> None:
+    def step(self, stage: TrainStage) -> None:
         """Report that a step begins, unless the training is cancelled."""
         if self.cancelled():
             raise Cancelled
         self.tell(stage, 0.0)
 
-    def tell(self, stage: Stage, share: float) -> None:
+    def tell(self, stage: TrainStage, share: float) -> None:
         """Report which share of a step is done, and every epoch so far."""
         spans = _MEASURED if self.holdout.method is not HoldoutMethod.NONE else _UNMEASURED
         low, high = spans[stage]
         progress = low + share * (high - low)
-        self.report(
-            TrainingProgress(stage, progress, tuple(self.holdout_epochs), tuple(self.epochs))
-        )
+        self.report(TrainProgress(stage, progress, tuple(self.holdout_epochs), tuple(self.epochs)))
 
 
 _MEASURED = {
-    Stage.FITTING_HOLDOUT: (0.05, 0.45),
-    Stage.EVALUATING: (0.45, 0.55),
-    Stage.FITTING: (0.55, 0.95),
-    Stage.SAVING: (0.95, 1.0),
+    TrainStage.FITTING_HOLDOUT: (0.05, 0.45),
+    TrainStage.EVALUATING: (0.45, 0.55),
+    TrainStage.FITTING: (0.55, 0.95),
+    TrainStage.SAVING: (0.95, 1.0),
 }
-_UNMEASURED = {Stage.FITTING: (0.05, 0.95), Stage.SAVING: (0.95, 1.0)}
+_UNMEASURED = {TrainStage.FITTING: (0.05, 0.95), TrainStage.SAVING: (0.95, 1.0)}
 
 
 def _document(model: Model) -> dict[str, object]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 
 from milvine.domain.catalog import VectorIndex
@@ -15,7 +17,9 @@ from milvine.domain.model import (
     ModelConfig,
     RankingMetrics,
 )
+from milvine.domain.operation import Operation, OperationKind, OperationState
 from milvine.domain.release import Release, ReleaseState
+from milvine.records import Records
 from tests.contracts.records.conftest import SHOP
 
 
@@ -61,8 +65,30 @@ def model(name: str) -> Model:
     )
 
 
+def claimed(records: Records, name: str, kind: OperationKind = OperationKind.PUBLISH) -> Operation:
+    """An operation of the catalog `shop` that worker `w` has taken up; no other may wait."""
+    records.operations.create(Operation(name, "shop", kind, {}), exclusive=False)
+    operation = records.operations.claim("w", lease_s=60)
+    assert operation is not None
+    assert operation.id == name
+    return operation
+
+
+def building(records: Records, name: str) -> Release:
+    """A release of model `m` that operation `by NAME` has begun to build."""
+    by = claimed(records, f"by {name}")
+    return records.releases.begin(replace(release(name), operation_id=by.id, attempt=by.attempts))
+
+
+def published(records: Records, name: str) -> Release:
+    """A READY release of model `m`, whose operation has ended."""
+    ready = records.releases.finish(building(records, name))
+    records.operations.finish(ready.operation_id, "w", state=OperationState.SUCCEEDED)
+    return ready
+
+
 def release(name: str, model_id: str = "m") -> Release:
-    """A release of the catalog `shop` that is being built."""
+    """A release of the catalog `shop` that is to be built."""
     return Release(
         id=name,
         catalog_id="shop",

@@ -10,9 +10,8 @@ from milvine.domain.catalog import IndexKind, VectorIndex
 from milvine.domain.entity import Entity, Side
 from milvine.domain.errors import AlreadyExists, FailedPrecondition, NotFound, Reason
 from milvine.domain.operation import Operation, OperationKind, OperationState
-from milvine.domain.release import ReleaseState
 from tests.contracts.records.conftest import SHOP
-from tests.contracts.records.samples import events, model, release
+from tests.contracts.records.samples import building, events, model, published, release
 
 
 def test_create_returns_what_get_finds(empty):
@@ -46,7 +45,7 @@ def test_a_missing_catalog_is_not_found(empty):
         lambda: empty.interactions.scan("nowhere"),
         lambda: empty.erasures.erase("o", "nowhere", "u"),
         lambda: empty.models.create(replace(model("m"), catalog_id="nowhere")),
-        lambda: empty.releases.create(replace(release("r"), catalog_id="nowhere")),
+        lambda: empty.releases.begin(replace(release("r"), catalog_id="nowhere")),
         lambda: empty.operations.create(
             Operation("o", "nowhere", OperationKind.TRAIN, {}), exclusive=True
         ),
@@ -103,7 +102,7 @@ def _add_model(records):
 
 def _add_release(records):
     records.models.create(model("m"))
-    records.releases.create(release("r"))
+    published(records, "r")
 
 
 @pytest.mark.parametrize("add", [_add_item, _add_interaction, _add_model, _add_release])
@@ -145,17 +144,19 @@ def test_activate_switches_the_release(records):
     """The catalog names the release that was activated last."""
     records.models.create(model("m"))
     for name in ("r1", "r2"):
-        records.releases.create(replace(release(name), state=ReleaseState.READY))
+        published(records, name)
     assert records.catalogs.activate("shop", "r1").active_release_id == "r1"
     assert records.catalogs.activate("shop", "r2").active_release_id == "r2"
     assert records.catalogs.get("shop").active_release_id == "r2"
+    first, second = (records.releases.get(name).activate_time for name in ("r1", "r2"))
+    assert first < second
     assert records.catalogs.update("shop", lambda _: SHOP).active_release_id == "r2"
 
 
 def test_only_ready_releases_of_the_catalog_are_activated(records):
     """A release that is being built, or is another catalog's, is refused."""
     records.models.create(model("m"))
-    records.releases.create(release("building"))
+    building(records, "building")
     with pytest.raises(FailedPrecondition) as refusal:
         records.catalogs.activate("shop", "building")
     assert refusal.value.reason is Reason.WRONG_STATE

@@ -25,7 +25,9 @@ def test_one_user_is_erased(records, operation_id):
     records.interactions.append("shop", batch)
     records.entities.upsert("shop", Side.USER, [Entity("u"), Entity("v")])
 
-    assert records.erasures.erase(operation_id, "shop", "u") == Erased(had_metadata=True, interaction_count=2)
+    assert records.erasures.erase(operation_id, "shop", "u") == Erased(
+        had_metadata=True, interaction_count=2
+    )
 
     assert records.interactions.scan("shop")["user_id"].to_pylist() == ["v"]
     assert [e.id for e in records.entities.list("shop", Side.USER, limit=9)] == ["v"]
@@ -39,14 +41,18 @@ def test_attempts_of_an_operation_add_up(records, operation_id):
     records.erasures.erase(operation_id, "shop", "u")
     records.interactions.append("shop", events(("u", "k", 3)))
 
-    assert records.erasures.erase(operation_id, "shop", "u") == Erased(had_metadata=True, interaction_count=3)
+    assert records.erasures.erase(operation_id, "shop", "u") == Erased(
+        had_metadata=True, interaction_count=3
+    )
 
 
 def test_a_user_without_metadata_leaves_a_tombstone(records, operation_id):
     """Followers and builders learn of an erased user whom only interactions knew."""
     records.interactions.append("shop", events(("u", "i", 1)))
 
-    assert records.erasures.erase(operation_id, "shop", "u") == Erased(had_metadata=False, interaction_count=1)
+    assert records.erasures.erase(operation_id, "shop", "u") == Erased(
+        had_metadata=False, interaction_count=1
+    )
 
     (change,) = records.entities.changes("shop", Side.USER, since=0, limit=9)
     assert (change.id, change.entity) == ("u", None)

@@ -9,13 +9,14 @@ import pytest
 
 from milvine.domain.entity import Side
 from milvine.domain.operation import Operation, OperationKind
+from milvine.domain.progress import PublishStage
 from milvine.domain.release import Release, ReleaseState
 from milvine.jobs.handlers import handlers
 from milvine.jobs.payloads import EraseUserRequest, EraseUserResult, to_json
 from milvine.jobs.runner import Job
-from milvine.releases import Builder, Order, Stage
 from milvine.vectors.layout import layout
-from tests.integration.world import USERS, World, make_world, publish
+from tests.integration.world import USERS, World, make_world, order, publish
+from tests.publishing import claim
 
 USER, STRANGER = "user 3", "stranger"
 
@@ -44,37 +45,37 @@ async def test_the_receipt_says_what_is_gone(stores, world):
 
 async def test_a_release_without_collections_is_no_obstacle(stores, world):
     """A build that has made no collection yet, or never will, keeps no erasure from its end."""
-    catalog = world.catalog
+    by = claim(stores.records, order(world, "eb" + world.model.id))
     building = Release(
         id="eb" + world.model.id,
-        catalog_id=catalog.id,
+        catalog_id=world.catalog.id,
         model_id=world.model.id,
         state=ReleaseState.BUILDING,
-        item_fields=catalog.item_fields,
-        user_fields=catalog.user_fields,
-        vector_index=catalog.vector_index,
+        item_fields=world.catalog.item_fields,
+        user_fields=world.catalog.user_fields,
+        vector_index=world.catalog.vector_index,
+        operation_id=by.id,
     )
-    stores.records.releases.create(building)
+    stores.records.releases.begin(building)
 
     receipt = await erase(stores, begin(stores, world))
 
     assert receipt.interaction_count == len(world.seen[USER])
+    assert receipt.release_ids == ()
 
 
 @pytest.mark.parametrize("user", [USER, STRANGER])
-@pytest.mark.parametrize("stage", [Stage.WRITING_ITEMS, Stage.INDEXING])
+@pytest.mark.parametrize("stage", [PublishStage.WRITING_ITEMS, PublishStage.INDEXING])
 async def test_a_build_under_way_leaves_the_user_out(stores, world, user, stage):
     """Whether its vector was written already or not, an erased user is in no release after."""
     add_stranger(stores, world)
     operation = begin(stores, world)
-    order = Order(world.model.id, "ec" + world.model.id)
 
     def erase_meanwhile(progress) -> None:
         if progress.stage is stage:
             stores.records.erasures.erase(operation.id, world.catalog.id, user)
 
-    builder = Builder(stores.records, stores.vectors, stores.artifacts)
-    release = await builder.build(order, erase_meanwhile)
+    release = await publish(stores, world, "ec" + world.model.id, erase_meanwhile)
 
     found = await users_of(stores, release)
     assert user not in found

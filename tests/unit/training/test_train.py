@@ -11,8 +11,9 @@ import pytest
 from milvine.artifacts import Artifacts
 from milvine.domain.errors import Cancelled, FailedPrecondition, InvalidArgument
 from milvine.domain.model import Holdout, HoldoutMethod, ModelConfig
+from milvine.domain.progress import TrainStage
 from milvine.models import families
-from milvine.training import Stage, train
+from milvine.training import train
 from tests.unit.models.worlds import CATALOG, checkerboard, table
 
 FAMILIES = sorted(families)
@@ -71,11 +72,11 @@ def test_progress_is_told_in_order(artifacts):
     """Each step is told, shares only grow, and each epoch is told as it ends."""
     heard = []
     _train(artifacts, report=heard.append)
-    assert list(dict.fromkeys(p.stage for p in heard)) == list(Stage)
+    assert list(dict.fromkeys(p.stage for p in heard)) == list(TrainStage)
     shares = [p.progress for p in heard]
     assert shares == sorted(shares)
     assert 0 <= shares[0] <= shares[-1] <= 1
-    assert [len(p.epochs) for p in heard if p.stage is Stage.FITTING] == [0, 1, 2, 3]
+    assert [len(p.epochs) for p in heard if p.stage is TrainStage.FITTING] == [0, 1, 2, 3]
 
 
 def test_without_holdout_nothing_is_measured(artifacts):
@@ -84,7 +85,7 @@ def test_without_holdout_nothing_is_measured(artifacts):
     model = _train(artifacts, holdout=Holdout(HoldoutMethod.NONE), report=heard.append)
     assert model.evaluation is None
     assert list(dict.fromkeys(p.stage for p in heard)) == [
-        Stage.READING, Stage.FITTING, Stage.SAVING,
+        TrainStage.READING, TrainStage.FITTING, TrainStage.SAVING,
     ]  # fmt: skip
 
 
@@ -96,7 +97,7 @@ def test_one_user_of_one_item(artifacts, family):
     assert np.isfinite(artifacts.load("m1").tensors["item_vectors"]).all()
 
 
-@pytest.mark.parametrize("stage", list(Stage))
+@pytest.mark.parametrize("stage", list(TrainStage))
 def test_cancel_in_any_step_stores_nothing(artifacts, stage):
     """A cancel in any step before saving ends the training and leaves no artifact."""
     heard = []
@@ -104,7 +105,7 @@ def test_cancel_in_any_step_stores_nothing(artifacts, stage):
         _train(
             artifacts,
             report=lambda p: heard.append(p.stage),
-            cancelled=lambda: stage in heard or (stage is Stage.SAVING and len(heard) > 9),
+            cancelled=lambda: stage in heard or (stage is TrainStage.SAVING and len(heard) > 9),
         )
     assert not artifacts.exists("m1")
 

@@ -1,0 +1,50 @@
+"""How far long work has come: what its workers say and its watchers read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from milvine.domain.model import EpochReport
+
+
+class TrainStage(StrEnum):
+    """The steps of a training."""
+
+    READING = "READING"
+    FITTING_HOLDOUT = "FITTING_HOLDOUT"
+    EVALUATING = "EVALUATING"
+    FITTING = "FITTING"
+    SAVING = "SAVING"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainProgress:
+    """How far a training has come."""
+
+    stage: TrainStage = TrainStage.READING
+    progress: float = 0.0
+    """The share that is done, 0 to 1."""
+    holdout_epochs: tuple[EpochReport, ...] = ()
+    """The reports of FITTING_HOLDOUT so far."""
+    epochs: tuple[EpochReport, ...] = ()
+    """The reports of FITTING so far."""
+
+
+class PublishStage(StrEnum):
+    """The steps of a publication."""
+
+    WRITING_ITEMS = "WRITING_ITEMS"
+    WRITING_USERS = "WRITING_USERS"
+    INDEXING = "INDEXING"
+    CHECKING = "CHECKING"
+    ACTIVATING = "ACTIVATING"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishProgress:
+    """How far a publication has come."""
+
+    stage: PublishStage = PublishStage.WRITING_ITEMS
+    progress: float = 0.0
+    """The share that is done, 0 to 1."""
