@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from milvine.cli import main
 from tests.servers.milvine import MilvineServer
 from tests.servers.milvus import free_ports
+from tests.unit.cli.test_app import ALL
 
 GENRES = ("Drama", "Comedy", "Sci-Fi")
 ITEMS, USERS = 60, 30
@@ -93,6 +94,57 @@ def call(env, *arguments):
     return json.loads(result.stdout)
 
 
+SPOKEN = {
+    "catalogs create": ("-",),
+    "catalogs update": ("-",),
+    "catalogs list": (),
+    "catalogs show": ("films",),
+    "catalogs delete": ("spoken",),
+    "config": (),
+    "history": ("films", "u0"),
+    "models": ("films",),
+    "operations": (),
+    "recommend": ("films", "--user", "u0"),
+    "releases": ("films",),
+    "similar": ("films", "--user", "u0"),
+}
+"""Commands beside those that the fixture calls and the processes, and what each is asked."""
+
+
+def test_every_command_prints_one_document(filled):
+    """With --json every command prints one JSON document, and nothing else, on stdout."""
+    spoken = json.dumps(CATALOG | {"catalog_id": "spoken"})
+    for name, arguments in SPOKEN.items():
+        words = [*name.split(), *arguments, "--json"]
+        result = CliRunner().invoke(main, words, env=filled, input=spoken)
+        assert result.exit_code == 0, result.output
+        assert isinstance(json.loads(result.stdout), dict)
+    called = {*SPOKEN, *(f"import {kind}" for kind in ("items", "users", "interactions"))}
+    assert called | {"train", "publish", "serve", "worker"} == {" ".join(path) for path in ALL}
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("words", [("worker",), ("serve", "--no-worker", "--port", "0")])
+def test_processes_print_one_line(environment, words):
+    """With --json a process prints one line as it starts, and ends well when it is told to."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "milvine", *words, "--json"],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["pid"] == process.pid
+        process.send_signal(signal.SIGTERM)
+        rest, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert (rest, process.returncode) == ("", 0)
+
+
 def test_trained_models_are_measured(filled):
     """A model tells its settings and its metrics beside popularity's, for people as well."""
     model = call(filled, "train", "films", *TRAIN, "--cutoffs", "5")
@@ -124,7 +176,9 @@ def test_recommendations_match_the_filter(filled):
 def test_people_are_told_why_a_list_is_short_or_popular(filled):
     """A short list and one of popular items say so."""
     short = invoke(filled, "recommend", "films", "--user", "u0", "--filter", "year == 1970")
-    assert "of 10: no more items match" in short.stdout
+    assert "of 10: no more items of the release match" in short.stdout
+    alike = invoke(filled, "similar", "films", "--item", "i0", "--filter", "year < 1973")
+    assert "2 of 10: no more items of the release match" in alike.stdout
     popular = invoke(filled, "recommend", "films", "--user", "nobody")
     assert "most popular" in popular.stdout
 
@@ -134,6 +188,10 @@ def test_a_history_gets_recommendations(filled):
     found = call(filled, "recommend", "films", "--history", "i1,i4,i7", "-k", "5")
     assert all(hit["fields"]["genres"] == ["Comedy"] for hit in found["hits"])
     assert not {hit["id"] for hit in found["hits"]} & {"i1", "i4", "i7"}
+    typed = call(filled, "recommend", "films", "--history", "i1", "--event-type", "watch")
+    assert typed["hits"]
+    unknown = invoke(filled, "recommend", "films", "--history", "i1", "--event-type", "wach")
+    assert "declared are: watch" in unknown.stderr
 
 
 def test_neighbours_are_alike(filled):

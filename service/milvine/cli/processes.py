@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +49,7 @@ def serve(here: Local, args: ServeArgs) -> None:
         else:
             here.output.note(f"Serving gRPC at {address}; Ctrl-C stops.")
 
-    _run(run_server(settings, with_worker=not args.no_worker, on_ready=say))
+    asyncio.run(run_server(settings, with_worker=not args.no_worker, on_ready=say))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,27 +67,19 @@ def worker(here: Local, args: WorkerArgs) -> None:
 
     Any number of workers can run beside any number of servers.
     """
+    # Torch's threads spin while they wait for one another, unless told before it is loaded: beside
+    # a busy server the first trainings then take ten times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from milvine.worker import work  # noqa: PLC0415 - torch takes seconds to load
 
     settings = load_settings()
     configure_logs(settings)
-    if here.output.is_json:
-        here.output.line({"pid": os.getpid()})
-    _run(work(settings, attached=args.attached))
 
+    def say() -> None:
+        if here.output.is_json:
+            here.output.line({"pid": os.getpid()})
 
-def _run(process: Coroutine[None, None, None]) -> None:
-    """Run a process to its end on uvloop's event loop, which is faster, where there is one."""
-    with asyncio.Runner(loop_factory=_new_event_loop) as runner:
-        runner.run(process)
-
-
-def _new_event_loop() -> asyncio.AbstractEventLoop:
-    if sys.platform == "win32":
-        return asyncio.new_event_loop()
-    import uvloop  # noqa: PLC0415 - there is none for Windows
-
-    return uvloop.new_event_loop()
+    asyncio.run(work(settings, attached=args.attached, on_start=say))
 
 
 @dataclass(frozen=True, slots=True)
