@@ -32,7 +32,7 @@ from tests.publishing import publish_by
 DIMENSION = 64
 USERS = 200
 EVENTS_EACH_ITEM = 2
-BATCHES = {Engine.LITE: (200, 500, 1_000), Engine.SERVER: (1_000, 2_000, 5_000)}
+BATCHES = {Engine.LITE: (100, 150, 200, 500), Engine.SERVER: (1_000, 2_000, 5_000)}
 """Rows of an insert to try: Lite slows down with the square of it."""
 RAW_S = 300.0
 

@@ -26,8 +26,12 @@ class Engine:
 
     @property
     def rows_at_once(self) -> int:
-        """The rows of a write that it takes best: on Lite an upsert costs the square of them."""
-        return 500 if self.is_lite else 2_000
+        """The rows of a write that it takes best: on Lite a write costs the square of them.
+
+        Of 64 dimensions and three fields, inserts of 100, 150, 200 and 500 rows take 40, 45, 52 and
+        92 microseconds of Lite's CPU a row, upserts a fifth more; each call takes some of ours.
+        """
+        return 150 if self.is_lite else 2_000
 
     @property
     def id_bytes(self) -> int:

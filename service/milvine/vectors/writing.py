@@ -1,4 +1,4 @@
-"""Rows in: batches of the size that the engine takes best, a few at a time."""
+"""Rows in: batches of the size that the engine takes best, one after the other."""
 
 from __future__ import annotations
 
