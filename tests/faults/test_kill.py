@@ -80,8 +80,9 @@ async def endless():
         number += 1
 
 
-async def test_a_training_survives_its_worker(server):
-    """The training of a killed worker is taken up by the next one and ends well."""
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_training_survives_its_worker(server, end):
+    """The training of a worker that was killed, or stopped, ends well with the next one."""
     async with Client(server.address) as client:
         await fill(client, "trained")
         training = await client.train("trained", als={"embedding_size": 64, "epochs": 150})
@@ -89,7 +90,7 @@ async def test_a_training_survives_its_worker(server):
             if progress.epochs:
                 break
 
-        os.kill(server.worker_pid(), signal.SIGKILL)
+        os.kill(server.worker_pid(), end)
         model = await training.result(LONG_S)
 
         assert model.item_count == 300

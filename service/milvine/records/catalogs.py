@@ -109,13 +109,15 @@ class Catalogs:
         So many at a time that a statement stays well within its timeout.
         """
         query = select(CATALOGS.c.number).where(CATALOGS.c.id >= _DELETED).limit(1)
+        with self._database.read() as connection:  # mostly there is nothing, and no need to lock
+            if connection.execute(query).first() is None:
+                return False
         with self._database.write() as connection:
             number = connection.execute(query.with_for_update()).scalar()
             if number is None:
                 return False
-            if not any(
-                _delete_some(connection, table, number) for table in (INTERACTIONS, ENTITIES)
-            ):
+            tables = (INTERACTIONS, ENTITIES)
+            if not any(_delete_some(connection, table, number) for table in tables):
                 connection.execute(delete(CATALOGS).where(CATALOGS.c.number == number))
             return True
 
