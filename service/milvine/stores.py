@@ -45,6 +45,7 @@ class Stores:
         self._opened = AsyncExitStack()
         self._away: dict[str, str] = {}
         self.artifacts = Artifacts(settings.artifacts)
+        self._opened.push_async_callback(asyncio.to_thread, self.artifacts.close)
         self.connected = asyncio.Event()
         """Set once records and vectors were there."""
         self.failed = asyncio.Event()

@@ -26,7 +26,7 @@ class Entities(Generic[M]):
 
     async def upsert(self, catalog_id: str, messages: Sequence[M]) -> int:
         """Write a batch; how many there are."""
-        return await asyncio.to_thread(self._upsert, catalog_id, messages)
+        return await self._services.records.writers.run(self._upsert, catalog_id, messages)
 
     async def load(self, batches: AsyncIterator[tuple[str, Sequence[M]]]) -> int:
         """Write a stream of batches; how many there are."""
@@ -56,9 +56,8 @@ class Entities(Generic[M]):
         """Delete some; how many existed."""
         required_id(catalog_id, "catalog_id")
         doomed = self._ids(ids)
-        return await asyncio.to_thread(
-            self._services.records.entities.delete, catalog_id, self._side, doomed
-        )
+        records = self._services.records
+        return await records.writers.run(records.entities.delete, catalog_id, self._side, doomed)
 
     def _ids(self, ids: Sequence[str]) -> Sequence[str]:
         path = f"{self._side}_ids"

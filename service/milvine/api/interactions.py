@@ -35,7 +35,9 @@ class InteractionServicer(interaction_service_pb2_grpc.InteractionServiceService
         self, request: pb.RecordInteractionsRequest, context: Context
     ) -> pb.RecordInteractionsResponse:
         catalog_id = required_id(request.catalog_id, "catalog_id")
-        done = await asyncio.to_thread(self._record, catalog_id, request.interactions)
+        done = await self._services.records.writers.run(
+            self._record, catalog_id, request.interactions
+        )
         return pb.RecordInteractionsResponse(
             written_count=done.written, duplicate_count=done.duplicates
         )
@@ -48,7 +50,7 @@ class InteractionServicer(interaction_service_pb2_grpc.InteractionServiceService
         # then share a commit.
         async with aclosing(gathered(self._parsed(request_iterator), most=_GROUP)) as groups:
             async for group in groups:
-                for done in await asyncio.to_thread(self._append, group):
+                for done in await self._services.records.writers.run(self._append, group):
                     yield pb.StreamInteractionsResponse(
                         batch_index=next(indexes),
                         written_count=done.written,

@@ -28,10 +28,12 @@ from safetensors.numpy import save_file
 from milvine.artifacts import safetensors_map
 from milvine.domain.errors import DataLoss, InvalidArgument, Reason, Unavailable
 from milvine.domain.operation import Json
+from milvine.threads import Threads
 
 T = TypeVar("T")
 
 FORMAT = 1
+_LOADERS = 2
 _WEIGHTS = "weights.safetensors"
 _MANIFEST = "model.json"
 _ID_OFFSETS, _ID_BYTES = "item_ids.offsets", "item_ids.bytes"
@@ -66,6 +68,12 @@ class Artifacts:
                 f"no package for {scheme}: URLs of fsspec is installed here",
             ) from exc
         self._timeout_s = timeout_s
+        self.loaders = Threads("load", _LOADERS)
+        """Where coroutines load: an object store may take minutes, and others need threads."""
+
+    def close(self) -> None:
+        """Wait for loads that coroutines began."""
+        self.loaders.close()
 
     def save(
         self,

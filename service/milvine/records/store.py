@@ -13,6 +13,9 @@ from milvine.records.models import Models
 from milvine.records.operations import Operations
 from milvine.records.releases import Releases
 from milvine.records.strays import Strays
+from milvine.threads import Threads
+
+_WRITERS = 4
 
 
 class Records:
@@ -24,6 +27,9 @@ class Records:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.writers = Threads("write", _WRITERS)
+        """Where coroutines write: SQLite has one writer, and those that wait for their turn must
+        leave threads to readers."""
         self.catalogs = Catalogs(database)
         self.entities = Entities(database)
         self.interactions = Interactions(database)
@@ -55,7 +61,8 @@ class Records:
         return cls(database)
 
     def close(self) -> None:
-        """Close every connection."""
+        """Wait for writers, and close every connection."""
+        self.writers.close()
         self._database.close()
 
     def ping(self) -> None:

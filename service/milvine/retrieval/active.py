@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from milvine.artifacts import Artifacts
 from milvine.domain.catalog import Catalog, Field
@@ -94,13 +94,16 @@ class ActiveReleases:
 
     async def _look(self, catalog_id: str, known: Active | None) -> Active:
         try:
-            return await asyncio.to_thread(self._read, catalog_id, known)
+            catalog, release_id = await asyncio.to_thread(self._read, catalog_id)
+            if known and known.release.id == release_id:
+                return replace(known, catalog=catalog)
+            return await self._artifacts.loaders.run(self._load, catalog, release_id)
         except (Unavailable, DeadlineExceeded):
             if known is None:
                 raise
             return known
 
-    def _read(self, catalog_id: str, known: Active | None) -> Active:
+    def _read(self, catalog_id: str) -> tuple[Catalog, str]:
         catalog = self._records.catalogs.get(catalog_id)
         if catalog.active_release_id is None:
             raise FailedPrecondition(
@@ -108,9 +111,10 @@ class ActiveReleases:
                 Reason.NO_ACTIVE_RELEASE,
                 {"catalog_id": catalog_id},
             )
-        if known and known.release.id == catalog.active_release_id:
-            return Active(catalog, known.release, known.served, known.event_types)
-        release = self._records.releases.get(catalog.active_release_id)
+        return catalog, catalog.active_release_id
+
+    def _load(self, catalog: Catalog, release_id: str) -> Active:
+        release = self._records.releases.get(release_id)
         model = self._records.models.get(release.model_id)
         served = load_serving_model(self._artifacts, model)
         return Active(catalog, release, served, model.event_types)
