@@ -42,7 +42,7 @@ class Releases:
             row = connection.execute(_by_id(release.id)).one_or_none()
             if row is None:
                 stored = replace(release, create_time=from_micros(moment))
-                _insert(connection, number, stored)
+                _insert(connection, number, stored, moment)
             elif row.state == ReleaseState.READY.value:
                 return _release(row)
             else:
@@ -182,7 +182,7 @@ def delete_all(connection: Connection, catalog_number: int) -> None:
     connection.execute(delete(RELEASES).where(of_catalog))
 
 
-def _insert(connection: Connection, number: int, release: Release) -> None:
+def _insert(connection: Connection, number: int, release: Release, moment: int) -> None:
     model = select(MODELS.c.id).where(
         MODELS.c.id == release.model_id, MODELS.c.catalog_number == number
     )
@@ -192,7 +192,7 @@ def _insert(connection: Connection, number: int, release: Release) -> None:
         "id": release.id,
         "catalog_number": number,
         "model_id": release.model_id,
-        "create_time": to_micros(release.create_time) if release.create_time else now_micros(),
+        "create_time": moment,
     }
     create(connection, RELEASES, values | _content(release))
 

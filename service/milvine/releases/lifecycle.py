@@ -14,6 +14,9 @@ from milvine.records import Records
 from milvine.releases.sweep import Sweeper
 from milvine.vectors import Vectors
 
+TIDY_S = 5.0
+"""How long a deletion that is done stays to tidy up."""
+
 
 class Releases:
     """What can be done with releases once they are built."""
@@ -98,6 +101,6 @@ class Releases:
     async def _tidy_up(self, timeout_s: float) -> None:
         """Remove what was deleted while there is time; a worker removes what is left."""
         with contextlib.suppress(MilvineError, TimeoutError):
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(min(TIDY_S, timeout_s / 2)):
                 while await self._sweeper.sweep():
                     pass
