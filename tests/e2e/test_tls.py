@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from milvine.settings import Settings
 from tests.servers.milvus import free_ports
 
 SERVERS = Path(__file__).parents[1] / "servers"
+DOCKERFILE = (Path(__file__).parents[2] / "Dockerfile").read_text()
 CERTIFICATE, KEY = SERVERS / "localhost.pem", SERVERS / "localhost.key"
 
 
@@ -53,6 +55,20 @@ async def call(environment: dict[str, str], *arguments: str) -> subprocess.Compl
         timeout=60,
         check=False,
     )
+
+
+async def test_the_check_of_the_image_takes_any_name(server, tmp_path):
+    """The image's health check succeeds by the server's certificate, whatever name it has."""
+    script = re.search(r"<<'EOT' /usr/local/bin/milvine-health\n(.*?)EOT\n", DOCKERFILE, re.DOTALL)
+    (tmp_path / "check.py").write_text(script[1])
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, tmp_path / "check.py"],
+        env=os.environ | server | {"MILVINE_TLS_CERT_FILE": str(CERTIFICATE)},
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize("way", ["configured", "variables", "options", "options before"])
