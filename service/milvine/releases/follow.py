@@ -218,6 +218,11 @@ class _Carrier:
             vectors = self.served.item_vectors
             return {i: vectors[row] for i, row in zip(ids, rows, strict=True) if row >= 0}
         found = await self.vectors.fetch(
-            self.target.scores, ids, with_vector=True, timeout_s=WRITE_S
+            # A build may have written them a moment ago.
+            self.target.scores,
+            ids,
+            with_vector=True,
+            strong=True,
+            timeout_s=WRITE_S,
         )
         return {row.id: row.vector for row in found if row.vector is not None}
