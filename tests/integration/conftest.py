@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,13 @@ def records(urls: Urls) -> Iterator[Records]:
 @pytest.fixture
 async def stores(urls: Urls, records: Records) -> AsyncIterator[Stores]:
     """The stores on this test's event loop."""
+    async with open_stores(urls, records) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def open_stores(urls: Urls, records: Records) -> AsyncIterator[Stores]:
+    """The stores on the event loop that runs."""
     vectors = await Vectors.connect(urls.vectors)
     yield Stores(records, vectors, Artifacts(urls.artifacts))
     await vectors.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -14,6 +16,7 @@ from milvine.domain.query import HistorySubject, Selection, UserSubject, VectorS
 from milvine.filters import parse
 from milvine.retrieval import ActiveReleases, Retriever
 from tests.filter_oracle import evaluate
+from tests.integration.conftest import open_stores
 from tests.integration.world import FIELDS, make_world, publish
 
 TIMEOUT_S = 20.0
@@ -26,12 +29,20 @@ FILTERS = [
 ]
 
 
-@pytest.fixture
-async def world(stores):
-    """A published world; the exact index leaves no doubt about the answer."""
-    made = await make_world(stores, index=VectorIndex(IndexKind.FLAT))
-    await publish(stores, made, f"r{made.catalog.id}")
-    return made
+@pytest.fixture(scope="module")
+def world(urls, records):
+    """A published world; the exact index leaves no doubt about the answer.
+
+    The tests share it, for a server takes seconds to publish: each writes of users of its own only.
+    """
+
+    async def make():
+        async with open_stores(urls, records) as stores:
+            made = await make_world(stores, index=VectorIndex(IndexKind.FLAT))
+            await publish(stores, made, f"r{made.catalog.id}")
+            return made
+
+    return asyncio.run(make())
 
 
 @pytest.fixture
