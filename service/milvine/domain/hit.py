@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
+from types import MappingProxyType
+from typing import overload
 
 from milvine.domain.entity import FieldValue
 
@@ -16,6 +19,39 @@ class Hit:
     id: str
     score: float
     fields: Mapping[str, FieldValue] = field(default_factory=dict)
+
+
+NO_FIELDS: Mapping[str, FieldValue] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found(Sequence[Hit]):
+    """What a search found for a query, best first; a hit is made only when it is looked at."""
+
+    ids: Sequence[str]
+    scores: Sequence[float]
+    rows: Sequence[Mapping[str, FieldValue]] = ()
+    """The fields of each hit; none where no fields were asked for."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, place: int) -> Hit: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Found: ...
+
+    def __getitem__(self, place: int | slice) -> Hit | Found:
+        if isinstance(place, slice):
+            return Found(self.ids[place], self.scores[place], self.rows[place])
+        fields = self.rows[place] if self.rows else NO_FIELDS
+        return Hit(self.ids[place], self.scores[place], fields)
+
+    def without(self, excluded: Collection[str], most: int) -> list[Hit]:
+        """The best hits whose ids are not excluded."""
+        places = (place for place, id_ in enumerate(self.ids) if id_ not in excluded)
+        return [self[place] for place in islice(places, most)]
 
 
 class Source(StrEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from milvine.domain.hit import Hit
+from milvine.domain.hit import Found
 from milvine.vectors import CollectionSpec, Vectors
 
 SAMPLE = 256
@@ -58,6 +58,6 @@ async def measure_recall(
     return float(right / (len(queries) * depth))
 
 
-def _right(hits: list[Hit], bound: float) -> int:
+def _right(hits: Found, bound: float) -> int:
     slack = 1e-4 * max(1.0, abs(bound))  # the store sums in another order
-    return sum(hit.score >= bound - slack for hit in hits)
+    return sum(score >= bound - slack for score in hits.scores)

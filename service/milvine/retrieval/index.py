@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvine.domain.catalog import Field
-from milvine.domain.hit import Hit
+from milvine.domain.hit import Found
 from milvine.retrieval.batches import Batches
 from milvine.vectors import CollectionSpec, Vectors
 
@@ -42,18 +42,18 @@ class Index:
 
     def __init__(self, vectors: Vectors) -> None:
         self._vectors = vectors
-        self._batches: Batches[Ask, _Query, list[Hit]] = Batches(
+        self._batches: Batches[Ask, _Query, Found] = Batches(
             self._search, slots=SLOTS, most=MOST_QUERIES
         )
 
     async def search(
         self, lane: str, ask: Ask, queries: Sequence[NDArray[np.float32]], *, timeout_s: float
-    ) -> Sequence[list[Hit]]:
+    ) -> Sequence[Found]:
         """The nearest rows to each query, (dimension,), best first."""
         ends = time.monotonic() + timeout_s
         return await self._batches.answers(lane, ask, [_Query(query, ends) for query in queries])
 
-    async def _search(self, ask: Ask, queries: Sequence[_Query]) -> Sequence[list[Hit]]:
+    async def _search(self, ask: Ask, queries: Sequence[_Query]) -> Sequence[Found]:
         return await self._vectors.search(
             ask.spec,
             np.stack([query.vector for query in queries]),

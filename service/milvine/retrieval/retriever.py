@@ -58,10 +58,8 @@ class Retriever:
         excluded = [_excluded(person, selection) for person in people]
         known = {i: person.vector for i, person in enumerate(people) if person.vector is not None}
         unknown = [i for i in range(len(people)) if i not in known]
-        personal, popular = await asyncio.gather(
-            search.best([*known.values()], [excluded[i] for i in known]),
-            search.popular([excluded[i] for i in unknown]),
-        )
+        personal = await search.best([*known.values()], [excluded[i] for i in known])
+        popular = await search.popular([excluded[i] for i in unknown])
         found = dict(zip([*known, *unknown], [*personal, *popular], strict=True))
         return [
             _answer(active, made, found[i], Source.PERSONAL if i in known else Source.POPULAR)

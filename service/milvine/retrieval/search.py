@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvine.domain.entity import Side
-from milvine.domain.hit import Hit
+from milvine.domain.hit import Found, Hit
 from milvine.retrieval.active import Active
 from milvine.retrieval.index import Ask, Index
 from milvine.retrieval.plan import Plan
@@ -54,12 +54,12 @@ class Search:
         for i, ids in enumerate(excluded):
             groups[_limit(self._plan.page_size + len(ids))].append(i)
         found: list[list[Hit]] = [[] for _ in excluded]
-        await asyncio.gather(
-            *(
-                self._search_group(limit, members, vectors, excluded, found)
-                for limit, members in groups.items()
-            )
-        )
+        searches = [
+            self._search_group(limit, members, vectors, excluded, found)
+            for limit, members in groups.items()
+        ]
+        # Most requests have one subject: one search, which needs no task of its own.
+        await (searches[0] if len(searches) == 1 else asyncio.gather(*searches))
         return await self._with_fields(self._items, found)
 
     async def popular(self, excluded: Sequence[frozenset[str]]) -> list[list[Hit]]:
@@ -69,17 +69,17 @@ class Search:
             excluded: For each subject, the ids that must not be among its hits.
         """
         served = self._active.served
-        matching: list[Hit] = []
+        matching = Found([], [])
         found: list[list[Hit]] = [[] for _ in excluded]
         start, width = 0, 4 * self._plan.page_size
         while start < len(served.by_popularity) and self._are_short(found):
             rows = served.by_popularity[start : start + width]
             ids = served.items.take(rows)
-            counts = zip(ids, served.popularity[rows].tolist(), strict=True)
-            among = await self._match(self._items, among=ids, limit=len(ids))
-            matches = frozenset(among)
-            matching += [Hit(i, float(count)) for i, count in counts if i in matches]
-            found = [self._cut(matching, ids) for ids in excluded]
+            among = frozenset(await self._match(self._items, among=ids, limit=len(ids)))
+            counts = dict(zip(ids, served.popularity[rows].astype(float).tolist(), strict=True))
+            more = [i for i in ids if i in among]
+            matching = Found([*matching.ids, *more], [*matching.scores, *(counts[i] for i in more)])
+            found = [matching.without(ids, self._plan.page_size) for ids in excluded]
             start, width = start + width, min(width * POPULAR_STEP, MAX_LIMIT // 4)
         return await self._with_fields(self._items, found)
 
@@ -93,7 +93,7 @@ class Search:
         spec = self._active.layout(side).neighbours
         limit = _limit(self._plan.page_size + len(excluded))
         (candidates,) = await self._search(spec, [query], limit)
-        hits = self._cut(candidates, excluded)
+        hits = candidates.without(excluded, self._plan.page_size)
         if self._may_have_missed(spec, hits, candidates, limit):
             hits = await self._nearest_exactly(spec, query, excluded)
         (best,) = await self._with_fields(spec, [hits])
@@ -109,21 +109,17 @@ class Search:
     ) -> None:
         candidates = await self._search(self._items, [queries[i] for i in members], limit)
         for i, hits in zip(members, candidates, strict=True):
-            found[i] = self._cut(hits, excluded[i])
+            found[i] = hits.without(excluded[i], self._plan.page_size)
             if self._may_have_missed(self._items, found[i], hits, limit):
                 found[i] = await self._best_exactly(queries[i], excluded[i])
 
     async def _search(
         self, spec: CollectionSpec, queries: Sequence[NDArray[np.float32]], limit: int
-    ) -> Sequence[list[Hit]]:
+    ) -> Sequence[Found]:
         fields = self._plan.fields if limit <= FIELDS_WITH_SEARCH else ()
         ask = Ask(spec, limit, self._plan.expression, fields)
         lane = self._active.catalog.id
         return await self._index.search(lane, ask, queries, timeout_s=self._timeout_s)
-
-    def _cut(self, hits: Sequence[Hit], excluded: frozenset[str]) -> list[Hit]:
-        kept = (hit for hit in hits if hit.id not in excluded)
-        return [hit for hit, _ in zip(kept, range(self._plan.page_size), strict=False)]
 
     def _may_have_missed(
         self, spec: CollectionSpec, hits: Sequence[Hit], candidates: Sequence[Hit], limit: int

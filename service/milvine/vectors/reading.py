@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from pymilvus.grpc_gen import milvus_pb2 as pb
 
 from milvine.domain.catalog import Field
 from milvine.domain.entity import FieldValue
-from milvine.domain.hit import Hit
+from milvine.domain.hit import Found
 from milvine.vectors import columns, expressions, indexes
 from milvine.vectors.connection import Calls, Message
 from milvine.vectors.engine import Engine
@@ -22,7 +22,6 @@ from milvine.vectors.spec import Row
 MAX_ROWS = 16_384
 """The most rows that Milvus returns for a query."""
 _FETCH_BATCH = 1_000
-_NO_FIELDS: Mapping[str, FieldValue] = MappingProxyType({})
 
 
 def search_request(  # noqa: PLR0913 - a search has as many parts
@@ -60,17 +59,15 @@ def search_request(  # noqa: PLR0913 - a search has as many parts
     )
 
 
-def hits(results: Message, fields: Sequence[Field], engine: Engine) -> list[list[Hit]]:
-    """The hits of each query, best first."""
-    ids, scores = engine.restored(results.ids.str_id.data), results.scores
+def found(results: Message, fields: Sequence[Field], engine: Engine) -> list[Found]:
+    """What each query found."""
+    ids, scores = engine.restored(results.ids.str_id.data), list(results.scores)
     rows: Sequence[Mapping[str, FieldValue]]
     rows = columns.decode(results.fields_data, fields, len(ids)) if fields else ()
-    every = iter(
-        [Hit(*found) for found in zip(ids, scores, rows, strict=True)]
-        if fields
-        else [Hit(id_, score, _NO_FIELDS) for id_, score in zip(ids, scores, strict=True)]
-    )
-    return [[next(every) for _ in range(count)] for count in results.topks]
+    ends = list(accumulate(results.topks, initial=0))
+    return [
+        Found(ids[start:end], scores[start:end], rows[start:end]) for start, end in pairwise(ends)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pymilvus.grpc_gen import milvus_pb2 as pb
 from milvine.domain.catalog import Field, IndexKind
 from milvine.domain.entity import FieldValue
 from milvine.domain.filter import LITE, MILVUS, Dialect
-from milvine.domain.hit import Hit
+from milvine.domain.hit import Found
 from milvine.vectors import building, expressions, indexes, reading, writing
 from milvine.vectors.connection import Connection
 from milvine.vectors.engine import Engine
@@ -131,7 +131,7 @@ class Vectors:
         fields: Sequence[Field] = (),
         strong: bool = False,
         timeout_s: float,
-    ) -> list[list[Hit]]:
+    ) -> list[Found]:
         """The rows nearest to each query by inner product, best first, in one request.
 
         `vectors` is (q, dimension) float32; `limit` is at most 16,384; a row has to match
@@ -152,7 +152,7 @@ class Vectors:
         )
         calls = self._connection.within(timeout_s)
         reply = await calls.send(calls.rpc.Search, request)
-        return reading.hits(reply.results, fields, self._engine)
+        return reading.found(reply.results, fields, self._engine)
 
     async def match(
         self,
