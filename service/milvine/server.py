@@ -23,7 +23,7 @@ from milvine.models import families
 from milvine.models.base import Family
 from milvine.records import Records
 from milvine.releases import Releases
-from milvine.retrieval import ActiveReleases, Retriever
+from milvine.retrieval import ActiveReleases, People, Retriever
 from milvine.settings import Settings, joined
 from milvine.stores import Stores
 from milvine.tls import server_credentials
@@ -42,6 +42,7 @@ class LiveServices(Services):
         self._stores = stores
         self._settings = settings
         self._active: ActiveReleases | None = None
+        self._people: People | None = None
         self._retriever: tuple[Vectors, Retriever] | None = None
 
     @property
@@ -50,11 +51,18 @@ class LiveServices(Services):
         return self._stores.records
 
     @property
+    def people(self) -> People:
+        """Users as retrieval sees them."""
+        if self._people is None:
+            self._people = People(self._stores.records, staleness_s=self._settings.staleness_s)
+        return self._people
+
+    @property
     def retriever(self) -> Retriever:
         """Retrieval over the stores as they are connected now."""
         vectors = self._stores.vectors
         if self._retriever is None or self._retriever[0] is not vectors:
-            made = Retriever(self._stores.records, vectors, self._active_releases)
+            made = Retriever(self.people, vectors, self._active_releases)
             self._retriever = (vectors, made)
         return self._retriever[1]
 

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import count
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from milvine.api import paging
 from milvine.api.convert import interactions as convert
@@ -38,6 +39,7 @@ class InteractionServicer(interaction_service_pb2_grpc.InteractionServiceService
         done = await self._services.records.writers.run(
             self._record, catalog_id, request.interactions
         )
+        self._services.people.forget(catalog_id, {one.user_id for one in request.interactions})
         return pb.RecordInteractionsResponse(
             written_count=done.written, duplicate_count=done.duplicates
         )
@@ -50,7 +52,12 @@ class InteractionServicer(interaction_service_pb2_grpc.InteractionServiceService
         # then share a commit.
         async with aclosing(gathered(self._parsed(request_iterator), most=_GROUP)) as groups:
             async for group in groups:
-                for done in await self._services.records.writers.run(self._append, group):
+                written = await self._services.records.writers.run(self._append, group)
+                for catalog_id, table in group:
+                    self._services.people.forget(
+                        catalog_id, pc.unique(table["user_id"]).to_pylist()
+                    )
+                for done in written:
                     yield pb.StreamInteractionsResponse(
                         batch_index=next(indexes),
                         written_count=done.written,

@@ -351,6 +351,7 @@ class Client:
         exclude: Iterable[str] = (),
         include_seen: bool = False,
         return_fields: Sequence[str] = (),
+        strong: bool = False,
     ) -> types.Recommendation:
         """Recommend items to a user, to a person known by what they did, or to a vector.
 
@@ -365,6 +366,7 @@ class Client:
             exclude: items that must not be among the hits.
             include_seen: whether items of the user's history may be.
             return_fields: the fields to return with each hit; `["*"]`: all.
+            strong: whether to reflect every acknowledged interaction, of other servers too.
         """
         request = retrieval_service_pb2.RecommendRequest(
             catalog_id=catalog_id,
@@ -375,6 +377,7 @@ class Client:
             exclude_item_ids=exclude,
             include_seen=include_seen,
             return_fields=return_fields,
+            consistency=requests.consistency(strong=strong),
         )
         return types.recommendation(await self._caller.call(self._retrieval.Recommend, request))
 
@@ -389,6 +392,7 @@ class Client:
         exclude: Iterable[str] = (),
         include_seen: bool = False,
         return_fields: Sequence[str] = (),
+        strong: bool = False,
     ) -> list[types.Recommendation]:
         """Recommend items to each of at most 256 users, by one release."""
         request = retrieval_service_pb2.BatchRecommendRequest(
@@ -400,6 +404,7 @@ class Client:
             exclude_item_ids=exclude,
             include_seen=include_seen,
             return_fields=return_fields,
+            consistency=requests.consistency(strong=strong),
         )
         response = await self._caller.call(self._retrieval.BatchRecommend, request)
         return [types.recommendation(one) for one in response.recommendations]

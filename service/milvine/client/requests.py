@@ -23,6 +23,7 @@ from milvine.v1 import (
     interaction_service_pb2,
     item_pb2,
     model_pb2,
+    retrieval_pb2,
     retrieval_service_pb2,
     user_pb2,
 )
@@ -160,3 +161,10 @@ def _history_event(event: HistoryEvent | str) -> retrieval_service_pb2.HistoryEv
         value=event.value,
         event_time=timestamp(event.event_time),
     )
+
+
+def consistency(*, strong: bool) -> retrieval_pb2.Consistency.ValueType:
+    """Which interactions to reflect."""
+    if strong:
+        return retrieval_pb2.CONSISTENCY_STRONG
+    return retrieval_pb2.CONSISTENCY_UNSPECIFIED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TypeAlias
 
 import numpy as np
@@ -41,6 +42,15 @@ class VectorSubject:
 Subject: TypeAlias = UserSubject | HistorySubject | VectorSubject
 
 
+class Consistency(StrEnum):
+    """Which writes an answer reflects."""
+
+    BOUNDED = "BOUNDED"
+    """This process's at once, others' after a bound."""
+    STRONG = "STRONG"
+    """Every acknowledged one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which hits, how many of them, and what of them to return."""
@@ -52,6 +62,7 @@ class Selection:
     """Names of fields; `*` alone for all."""
     exclude_ids: frozenset[str] = frozenset()
     include_seen: bool = False
+    consistency: Consistency = Consistency.BOUNDED
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Retrieval: from a subject to a ranked list, by searches in the active release."""
 
 from milvine.retrieval.active import Active, ActiveReleases
+from milvine.retrieval.people import People
 from milvine.retrieval.retriever import Retriever
 
-__all__ = ["Active", "ActiveReleases", "Retriever"]
+__all__ = ["Active", "ActiveReleases", "People", "Retriever"]

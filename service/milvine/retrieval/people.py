@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,16 +13,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from milvine.domain.errors import InvalidArgument
-from milvine.domain.query import HistorySubject, Subject, UserSubject, VectorSubject
+from milvine.domain.query import Consistency, HistorySubject, Subject, UserSubject, VectorSubject
 from milvine.models.base import Histories
 from milvine.models.histories import history_of
 from milvine.models.vocabulary import Vocabulary
 from milvine.records import Records
 from milvine.retrieval.active import Active
 from milvine.retrieval.batches import Batches
+from milvine.retrieval.remembered import Remembered
 
 READS = 2
 """Reads of histories under way."""
+REMEMBERED_USERS = 100_000
 MOST_READ = 128
 """A read takes no further request once it has so many subjects."""
 
@@ -38,36 +40,61 @@ class Person:
 
 
 class People:
-    """Places subjects: for many callers one read of all histories, and one call of the encoder."""
+    """Places subjects: for many callers one read of all histories, and one call of the encoder.
 
-    def __init__(self, records: Records) -> None:
+    Users are remembered for `staleness_s`. What is forgotten by `forget` is read anew.
+    """
+
+    def __init__(self, records: Records, *, staleness_s: float) -> None:
         self._records = records
+        self._users: Remembered[tuple[str, str], Person] = Remembered(
+            fresh_s=staleness_s, capacity=REMEMBERED_USERS
+        )
         self._batches: Batches[Active, Subject, Person] = Batches(
             self._find, slots=READS, most=MOST_READ
         )
 
-    async def place(self, active: Active, subjects: Sequence[Subject]) -> list[Person]:
+    async def place(
+        self, active: Active, subjects: Sequence[Subject], consistency: Consistency
+    ) -> list[Person]:
         """Place subjects in the space of a release, in their order.
 
         Raises:
             InvalidArgument: A vector has another dimension.
             Unavailable: The records do not answer.
         """
-        placed = [_given(active, subject) for subject in subjects]
+        placed = [self._known(active, subject, consistency) for subject in subjects]
         missing = [subject for subject, one in zip(subjects, placed, strict=True) if one is None]
         if not missing:
             return [one for one in placed if one]
         found = iter(await self._batches.answers(active.catalog.id, active, missing))
         return [one or next(found) for one in placed]
 
+    def forget(self, catalog_id: str, user_ids: Iterable[str]) -> None:
+        """Read users anew, of whom something was written."""
+        self._users.forget((catalog_id, user_id) for user_id in user_ids)
+
+    def _known(self, active: Active, subject: Subject, consistency: Consistency) -> Person | None:
+        match subject:
+            case VectorSubject():
+                return _given(active, subject)
+            case UserSubject(user_id) if consistency is Consistency.BOUNDED:
+                return self._users.get((active.catalog.id, user_id), active.release.id)
+            case _:
+                return None
+
     async def _find(self, active: Active, subjects: Sequence[Subject]) -> Sequence[Person]:
-        return await asyncio.to_thread(_find, self._records, active, subjects)
+        keys = {(active.catalog.id, s.user_id) for s in subjects if isinstance(s, UserSubject)}
+        with self._users.reading(keys, active.release.id) as read:
+            people = await asyncio.to_thread(_find, self._records, active, subjects)
+            for subject, person in zip(subjects, people, strict=True):
+                if isinstance(subject, UserSubject):
+                    read[active.catalog.id, subject.user_id] = person
+        return people
 
 
-def _given(active: Active, subject: Subject) -> Person | None:
+def _given(active: Active, subject: VectorSubject) -> Person:
     """A subject that is a point already."""
-    if not isinstance(subject, VectorSubject):
-        return None
     if len(subject.vector) != active.served.dimension:
         raise InvalidArgument.at(
             subject.field,

@@ -16,7 +16,6 @@ from milvine.domain.entity import Side
 from milvine.domain.errors import NotFound, Reason
 from milvine.domain.hit import Hit, Recommendation, Source
 from milvine.domain.query import Embeddings, Neighbours, Selection, Subject
-from milvine.records import Records
 from milvine.retrieval.active import Active, ActiveReleases
 from milvine.retrieval.index import Index
 from milvine.retrieval.people import People, Person
@@ -28,13 +27,12 @@ from milvine.vectors import CollectionSpec, Vectors
 class Retriever:
     """Finds items for subjects, and neighbours of items and users."""
 
-    def __init__(self, records: Records, vectors: Vectors, releases: ActiveReleases) -> None:
-        self._records = records
+    def __init__(self, people: People, vectors: Vectors, releases: ActiveReleases) -> None:
+        self._people = people
         self._vectors = vectors
         self._releases = releases
         self._planner = Planner(vectors.dialect)
         self._index = Index(vectors)
-        self._people = People(records)
 
     async def recommend(
         self,
@@ -53,7 +51,7 @@ class Retriever:
         """
         active = await self._releases.get(catalog_id)
         made = await self._planner.plan(active.scope(Side.ITEM), selection)
-        people = await self._people.place(active, subjects)
+        people = await self._people.place(active, subjects, selection.consistency)
         search = Search(self._vectors, self._index, active, made, timeout_s=timeout_s)
         excluded = [_excluded(person, selection) for person in people]
         known = {i: person.vector for i, person in enumerate(people) if person.vector is not None}

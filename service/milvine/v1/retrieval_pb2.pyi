@@ -16,6 +16,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Consistency:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ConsistencyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Consistency.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONSISTENCY_UNSPECIFIED: _Consistency.ValueType  # 0
+    """Takes BOUNDED."""
+    CONSISTENCY_BOUNDED: _Consistency.ValueType  # 1
+    """Those that this server process acknowledged, at once; those of others
+    after a bound, by default 5 seconds.
+    """
+    CONSISTENCY_STRONG: _Consistency.ValueType  # 2
+    """Every acknowledged one. Costs a read of the history."""
+
+class Consistency(_Consistency, metaclass=_ConsistencyEnumTypeWrapper):
+    """Which interactions an answer reflects."""
+
+CONSISTENCY_UNSPECIFIED: Consistency.ValueType  # 0
+"""Takes BOUNDED."""
+CONSISTENCY_BOUNDED: Consistency.ValueType  # 1
+"""Those that this server process acknowledged, at once; those of others
+after a bound, by default 5 seconds.
+"""
+CONSISTENCY_STRONG: Consistency.ValueType  # 2
+"""Every acknowledged one. Costs a read of the history."""
+Global___Consistency: _TypeAlias = Consistency  # noqa: Y015
+
 class _Source:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015

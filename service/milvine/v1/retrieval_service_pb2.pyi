@@ -188,6 +188,7 @@ class RecommendRequest(_message.Message):
     EXCLUDE_ITEM_IDS_FIELD_NUMBER: _builtins.int
     INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
     RETURN_FIELDS_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
     catalog_id: _builtins.str
     """The catalog to recommend from."""
     page_size: _builtins.int
@@ -201,6 +202,10 @@ class RecommendRequest(_message.Message):
     include_seen: _builtins.bool
     """Whether items of the subject's own history may be among the hits. Default
     false.
+    """
+    consistency: _retrieval_pb2.Consistency.ValueType
+    """Which interactions of users to reflect. By default BOUNDED; an unknown
+    value is refused.
     """
     @_builtins.property
     def subject(self) -> Global___Subject:
@@ -233,10 +238,11 @@ class RecommendRequest(_message.Message):
         exclude_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         include_seen: _builtins.bool = ...,
         return_fields: _abc.Iterable[_builtins.str] | None = ...,
+        consistency: _retrieval_pb2.Consistency.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "exclude_item_ids", b"exclude_item_ids", "filter", b"filter", "filter_params", b"filter_params", "include_seen", b"include_seen", "page_size", b"page_size", "return_fields", b"return_fields", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "consistency", b"consistency", "exclude_item_ids", b"exclude_item_ids", "filter", b"filter", "filter_params", b"filter_params", "include_seen", b"include_seen", "page_size", b"page_size", "return_fields", b"return_fields", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -369,6 +375,7 @@ class BatchRecommendRequest(_message.Message):
     EXCLUDE_ITEM_IDS_FIELD_NUMBER: _builtins.int
     INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
     RETURN_FIELDS_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
     catalog_id: _builtins.str
     """The catalog to recommend from."""
     page_size: _builtins.int
@@ -382,6 +389,10 @@ class BatchRecommendRequest(_message.Message):
     include_seen: _builtins.bool
     """Whether items of the subject's own history may be among the hits. Default
     false.
+    """
+    consistency: _retrieval_pb2.Consistency.ValueType
+    """Which interactions of users to reflect. By default BOUNDED; an unknown
+    value is refused.
     """
     @_builtins.property
     def subjects(self) -> _containers.RepeatedCompositeFieldContainer[Global___Subject]:
@@ -414,10 +425,11 @@ class BatchRecommendRequest(_message.Message):
         exclude_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         include_seen: _builtins.bool = ...,
         return_fields: _abc.Iterable[_builtins.str] | None = ...,
+        consistency: _retrieval_pb2.Consistency.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "exclude_item_ids", b"exclude_item_ids", "filter", b"filter", "filter_params", b"filter_params", "include_seen", b"include_seen", "page_size", b"page_size", "return_fields", b"return_fields", "subjects", b"subjects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "consistency", b"consistency", "exclude_item_ids", b"exclude_item_ids", "filter", b"filter", "filter_params", b"filter_params", "include_seen", b"include_seen", "page_size", b"page_size", "return_fields", b"return_fields", "subjects", b"subjects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

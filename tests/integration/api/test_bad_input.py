@@ -305,6 +305,13 @@ CASES = [
     ),
     (
         "RetrievalService/Recommend",
+        recommend(consistency=7),
+        INVALID,
+        "INVALID_FIELD",
+        ["consistency"],
+    ),
+    (
+        "RetrievalService/Recommend",
         recommend(exclude_item_ids=[""]),
         INVALID,
         "INVALID_FIELD",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +13,15 @@ from milvine.domain.catalog import IndexKind, VectorIndex
 from milvine.domain.entity import Side
 from milvine.domain.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
 from milvine.domain.hit import Source
-from milvine.domain.query import HistorySubject, Selection, UserSubject, VectorSubject
+from milvine.domain.query import (
+    Consistency,
+    HistorySubject,
+    Selection,
+    UserSubject,
+    VectorSubject,
+)
 from milvine.filters import parse
-from milvine.retrieval import ActiveReleases, Retriever
+from milvine.retrieval import ActiveReleases, People, Retriever
 from tests.filter_oracle import evaluate
 from tests.integration.conftest import open_stores
 from tests.integration.world import FIELDS, make_world, publish
@@ -49,7 +56,7 @@ def world(urls, records):
 def retriever(stores):
     """Retrieval that looks the active release up at each call."""
     releases = ActiveReleases(stores.records, stores.artifacts, refresh_s=0.001)
-    return Retriever(stores.records, stores.vectors, releases)
+    return Retriever(People(stores.records, staleness_s=0), stores.vectors, releases)
 
 
 def expected_best(world, scores, selection, seen):
@@ -114,6 +121,35 @@ async def test_a_click_counts_at_once(world, retriever, stores):
 
     assert clicked not in [hit.id for hit in after[0].hits]
     assert [hit.score for hit in after[0].hits] != [hit.score for hit in before[0].hits]
+
+
+async def test_writes_of_others_show_in_time_and_on_request(world, stores):
+    """A remembered user changes by STRONG or when forgotten, and with BOUNDED not before."""
+    people = People(stores.records, staleness_s=3_600)
+    releases = ActiveReleases(stores.records, stores.artifacts, refresh_s=0.001)
+    retriever = Retriever(people, stores.vectors, releases)
+    subject, bounded = UserSubject("user 4"), Selection(page_size=20)
+    strong = replace(bounded, consistency=Consistency.STRONG)
+
+    async def ask(selection):
+        (answer,) = await retriever.recommend(
+            world.catalog.id, [subject], selection, timeout_s=TIMEOUT_S
+        )
+        return [hit.id for hit in answer.hits]
+
+    async def click(item):
+        event = world.events_of["user 4"].slice(0, 1).set_column(2, "item_id", pa.array([item]))
+        await asyncio.to_thread(stores.records.interactions.append, world.catalog.id, event)
+
+    first = await ask(bounded)
+    await click(first[0])
+
+    assert await ask(bounded) == first
+    second = await ask(strong)
+    assert first[0] not in second
+    await click(second[0])
+    people.forget(world.catalog.id, ["user 4"])
+    assert second[0] not in await ask(bounded)
 
 
 async def test_seen_items_come_back_on_request(world, retriever):

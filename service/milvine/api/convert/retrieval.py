@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -22,6 +22,7 @@ from milvine.domain.errors import InvalidArgument
 from milvine.domain.hit import Hit, Recommendation, Source
 from milvine.domain.query import (
     DEFAULT_PAGE_SIZE,
+    Consistency,
     Embeddings,
     HistorySubject,
     Neighbours,
@@ -38,6 +39,11 @@ MAX_EXCLUDED = 10_000
 MAX_SUBJECTS = 256
 MAX_IDS = 1_000
 _MAX_DIMENSION = 32_768
+_CONSISTENCIES: Mapping[int, Consistency] = {
+    retrieval_pb2.CONSISTENCY_UNSPECIFIED: Consistency.BOUNDED,
+    retrieval_pb2.CONSISTENCY_BOUNDED: Consistency.BOUNDED,
+    retrieval_pb2.CONSISTENCY_STRONG: Consistency.STRONG,
+}
 _MAX_RETURN_FIELDS = 64
 _SOURCES = {source: retrieval_pb2.Source.Value(f"SOURCE_{source}") for source in Source}
 
@@ -79,8 +85,17 @@ def recommended(request: Recommending) -> Selection:
         request.exclude_item_ids, "exclude_item_ids", least=0, most=MAX_EXCLUDED
     )
     return replace(
-        selection(request), exclude_ids=frozenset(excluded), include_seen=request.include_seen
+        selection(request),
+        exclude_ids=frozenset(excluded),
+        include_seen=request.include_seen,
+        consistency=_consistency(request.consistency),
     )
+
+
+def _consistency(number: int) -> Consistency:
+    if number not in _CONSISTENCIES:
+        raise InvalidArgument.at("consistency", f"must be BOUNDED or STRONG, is {number}")
+    return _CONSISTENCIES[number]
 
 
 def selection(request: Searching) -> Selection:
