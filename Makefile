@@ -15,7 +15,7 @@ DATA ?= $(or $(MILVINE_DATA),data)/gowalla
 MODEL ?= als
 VECTORS ?= lite
 
-.PHONY: bench bench-quality bench-ingest up down
+.PHONY: bench bench-quality bench-ingest bench-serving up down
 .PHONY: setup demo run test check protos image fmt ci clean
 
 setup: $(STAMP)
@@ -60,13 +60,16 @@ check: setup image
 test: check
 	$(BIN)/python -m pytest
 
-bench: bench-ingest bench-quality
+bench: bench-ingest bench-quality bench-serving
 
 bench-quality: setup
 	$(BIN)/python -m tests.bench.quality "$(DATA)" --model "$(MODEL)" --vectors "$(VECTORS)"
 
 bench-ingest: setup
 	$(BIN)/python -m tests.bench.ingest
+
+bench-serving: setup
+	$(BIN)/python -m tests.bench.serving
 
 up:
 	docker compose up --build --detach --wait

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import adbc_driver_postgresql.dbapi as adbc
@@ -83,10 +83,12 @@ def insert(connection: Connection, number: int, rows: pa.Table) -> int:
         cursor.close()
 
 
-def fetch(connection: Connection, query: Select[Any]) -> pa.Table:
-    """The rows of a query of `COLUMNS`, as a table."""
+def fetch(
+    connection: Connection, query: Select[Any], values: Mapping[str, object] | None = None
+) -> pa.Table:
+    """The rows of a query of `COLUMNS` with the values of its parameters, as a table."""
     schema = interaction.INTERACTIONS
-    with connection.execute(query) as result:
+    with connection.execute(query, values) as result:
         cursor = result.cursor
         assert cursor is not None  # noqa: S101 - a query has one
         batches = [_batch(rows) for rows in iter(lambda: cursor.fetchmany(_FETCH), [])]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import String, bindparam, func, select, tuple_
 
 from milvine.domain.interaction import Appended
 from milvine.records import bulk
@@ -112,7 +112,8 @@ class Interactions:
         chunks = [ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK)] or [[]]
         with self._database.read() as connection:
             return pa.concat_tables(
-                bulk.fetch(connection, _history(catalog_id, chunk)) for chunk in chunks
+                bulk.fetch(connection, _HISTORY, {"catalog_id": catalog_id, "user_ids": chunk})
+                for chunk in chunks
             )
 
     def page(
@@ -145,12 +146,12 @@ _ORDER = tuple(
 )
 
 
-def _history(catalog_id: str, user_ids: Sequence[str]) -> Select[Any]:
-    return (
-        select(*bulk.COLUMNS)
-        .where(
-            INTERACTIONS.c.catalog_number == catalog_number(catalog_id),
-            INTERACTIONS.c.user_id.in_(user_ids),
-        )
-        .order_by(*_ORDER)
+_HISTORY = (
+    select(*bulk.COLUMNS)
+    .where(
+        INTERACTIONS.c.catalog_number == catalog_number(bindparam("catalog_id", type_=String)),
+        INTERACTIONS.c.user_id.in_(bindparam("user_ids", expanding=True)),
     )
+    .order_by(*_ORDER)
+)
+"""Every recommendation may ask it: putting it together costs as much as its answer."""

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, ScalarSelect, Select, Table, insert, select, tuple_, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    ScalarSelect,
+    Select,
+    Table,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from milvine.domain.errors import AlreadyExists, InvalidPageToken, NotFound, Reason
@@ -65,7 +75,7 @@ def next_revision(connection: Connection, catalog_id: str) -> tuple[int, int]:
     return int(row.number), int(row.revision)
 
 
-def catalog_number(catalog_id: str) -> ScalarSelect[int]:
+def catalog_number(catalog_id: str | BindParameter[str]) -> ScalarSelect[int]:
     """The number of a catalog, as part of a statement; null for a missing one."""
     return select(CATALOGS.c.number).where(CATALOGS.c.id == catalog_id).scalar_subquery()
 

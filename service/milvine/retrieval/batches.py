@@ -49,23 +49,26 @@ class Batches(Generic[K, Q, A]):
         self._free = slots
         self._most = most
         self._lanes: OrderedDict[str, OrderedDict[K, deque[_Request[Q, A]]]] = OrderedDict()
-        self._is_due = False
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def answers(self, lane: str, key: K, questions: Sequence[Q]) -> Sequence[A]:
         """The answers, in the order of the questions; raises what the asker raises."""
-        loop = asyncio.get_running_loop()
-        request: _Request[Q, A] = _Request(questions, loop.create_future())
+        if self._free:  # then nobody waits
+            return await self._alone(key, questions)
+        request: _Request[Q, A] = _Request(questions, asyncio.get_running_loop().create_future())
         keys = self._lanes.setdefault(lane, OrderedDict())
         keys.setdefault(key, deque()).append(request)
-        if self._free and not self._is_due:
-            # After the callers that are ready now, too.
-            self._is_due = True
-            loop.call_soon(self._start)
         return await request.answers
 
+    async def _alone(self, key: K, questions: Sequence[Q]) -> Sequence[A]:
+        self._free -= 1
+        try:
+            return await self._ask(key, questions)
+        finally:
+            self._free += 1
+            self._start()
+
     def _start(self) -> None:
-        self._is_due = False
         while self._free and self._lanes:
             key, requests = self._next()
             if not requests:

@@ -19,6 +19,8 @@ from milvine.vectors import CollectionSpec, Vectors
 
 MAX_LIMIT = 16_384
 """The most hits that a Milvus returns to a query."""
+LIMITS = (128, 512, 2_048, 8_192, MAX_LIMIT)
+"""How many hits a search may ask for. Fewer sizes are fewer searches; candidates cost little."""
 FIELDS_WITH_SEARCH = 128
 """Up to so many hits, their fields travel with the search; else they are fetched for the best."""
 EVERYTHING = 2**31 - 1
@@ -182,8 +184,8 @@ class Search:
 
 
 def _limit(needed: int) -> int:
-    """The next power of two, from 16: requests of like size share a search."""
-    return min(MAX_LIMIT, max(16, 1 << (needed - 1).bit_length()))
+    """One of a few sizes, so that requests of like size share a search."""
+    return next((limit for limit in LIMITS if limit >= needed), MAX_LIMIT)
 
 
 def _top(ids: Sequence[str], scores: NDArray[np.float32], count: int) -> list[Hit]:
