@@ -14,6 +14,7 @@ import structlog
 from grpc_health.v1 import health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from prometheus_client import CollectorRegistry, start_http_server
+from threadpoolctl import threadpool_limits
 
 from milvine.api import SERVICE_NAMES, Services, build_server
 from milvine.attached import AttachedWorker
@@ -140,6 +141,8 @@ async def running(settings: Settings, *, with_worker: bool) -> AsyncIterator[Run
     server = build_server(LiveServices(stores, settings), health_servicer=probe, registry=registry)
     address = _bind(server, settings)
     async with AsyncExitStack() as parts:
+        # Requests solve many small systems: threads for one of them cost more than they bring.
+        parts.enter_context(threadpool_limits(1, user_api="blas"))
         parts.push_async_callback(stores.close)
         parts.enter_context(_metrics(settings, registry))
         await parts.enter_async_context(_beside(stores.watch()))

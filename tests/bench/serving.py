@@ -109,7 +109,9 @@ async def put_into_service(deployed: Deployment, engine: Engine) -> tuple[str, s
 def describe(deployed: Deployment, model_id: str, collection: str, uri: str) -> World:
     """Who is asked for, with the exact answers."""
     ranking = ExactRanking.of(deployed.settings, model_id, _ids(USERS))
-    known = np.flatnonzero(ranking.histories.lengths > 0)[:ASKED]
+    known = np.flatnonzero(ranking.histories.lengths > 0)
+    # In no order, for the users with the longest histories have the smallest numbers.
+    known = np.random.default_rng(0).permutation(known)[:ASKED]
     asked = replace(ranking, histories=ranking.histories.take(known))
     vectors = asked.served.encoder.encode(asked.histories)
     rows = np.argsort(-(vectors @ asked.served.item_vectors.T), axis=1)[:, :COUNT]
