@@ -14,23 +14,6 @@ from pydantic import TypeAdapter
 
 from milvine.domain.model import Holdout, ModelConfig
 from milvine.domain.operation import Json
-from milvine.domain.progress import PublishProgress, PublishStage, TrainProgress, TrainStage
-from milvine.domain.release import PublishRequest
-
-__all__ = [
-    "EraseUserRequest",
-    "EraseUserResult",
-    "PublishProgress",
-    "PublishRequest",
-    "PublishResult",
-    "PublishStage",
-    "TrainProgress",
-    "TrainRequest",
-    "TrainResult",
-    "TrainStage",
-    "from_json",
-    "to_json",
-]
 
 T = TypeVar("T")
 

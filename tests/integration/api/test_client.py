@@ -14,7 +14,8 @@ from milvine.client import Client, Interaction, Item, RpcError, User
 from milvine.domain.catalog import EventType
 from milvine.domain.model import EpochReport
 from milvine.domain.operation import Failure, OperationState
-from milvine.jobs.payloads import EraseUserResult, TrainProgress, TrainStage, to_json
+from milvine.domain.progress import TrainProgress, TrainStage
+from milvine.jobs.payloads import EraseUserResult, to_json
 from milvine.v1 import (
     catalog_pb2,
     interaction_pb2,

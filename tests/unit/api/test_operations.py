@@ -17,18 +17,9 @@ from milvine.api.convert.watching import TrainingNews
 from milvine.domain.catalog import Catalog, EventType, VectorIndex
 from milvine.domain.model import EpochReport, Holdout, Model, ModelConfig
 from milvine.domain.operation import Failure, Operation, OperationKind, OperationState
-from milvine.domain.release import Gate, Release, ReleaseState
-from milvine.jobs.payloads import (
-    EraseUserRequest,
-    EraseUserResult,
-    PublishProgress,
-    PublishRequest,
-    PublishStage,
-    TrainProgress,
-    TrainRequest,
-    TrainStage,
-    to_json,
-)
+from milvine.domain.progress import PublishProgress, PublishStage, TrainProgress, TrainStage
+from milvine.domain.release import Gate, PublishRequest, Release, ReleaseState
+from milvine.jobs.payloads import EraseUserRequest, EraseUserResult, TrainRequest, to_json
 from milvine.v1 import (
     model_pb2,
     model_service_pb2,

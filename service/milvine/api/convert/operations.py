@@ -16,15 +16,9 @@ from milvine.api.convert.models import epoch_messages
 from milvine.api.convert.values import timestamp
 from milvine.domain.errors import Cancelled, InvalidArgument
 from milvine.domain.operation import Failure, Operation, OperationKind, OperationState
-from milvine.jobs.payloads import (
-    EraseUserResult,
-    PublishProgress,
-    PublishRequest,
-    PublishStage,
-    TrainProgress,
-    TrainStage,
-    from_json,
-)
+from milvine.domain.progress import PublishProgress, PublishStage, TrainProgress, TrainStage
+from milvine.domain.release import PublishRequest
+from milvine.jobs.payloads import EraseUserResult, from_json
 from milvine.v1 import model_service_pb2, release_service_pb2, user_service_pb2
 
 COLLECTION = "operations"

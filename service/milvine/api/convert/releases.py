@@ -8,8 +8,7 @@ from milvine.domain.catalog import Catalog
 from milvine.domain.entity import Side
 from milvine.domain.errors import InvalidArgument
 from milvine.domain.model import Model
-from milvine.domain.release import Gate, Release, ReleaseState
-from milvine.jobs.payloads import PublishRequest
+from milvine.domain.release import Gate, PublishRequest, Release, ReleaseState
 from milvine.v1 import release_pb2, release_service_pb2
 
 MAX_KEPT = 100
