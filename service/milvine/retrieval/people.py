@@ -24,9 +24,10 @@ from milvine.retrieval.remembered import Remembered
 
 READS = 2
 """Reads of histories under way."""
-REMEMBERED_USERS = 100_000
 MOST_READ = 128
 """A read takes no further request once it has so many subjects."""
+REMEMBERED_USERS = 100_000
+"""Whose vectors and histories are held at most; what is too old goes sooner."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -65,5 +65,13 @@ class Remembered(Generic[K, V]):
         for key in kept & read.keys():
             self._entries[key] = _Entry(read[key], version, fresh_until)
             self._entries.move_to_end(key)
-        while len(self._entries) > self._capacity:
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Drop what is too much or too old, from the longest unused on."""
+        now = time.monotonic()
+        while self._entries:
+            oldest = next(iter(self._entries.values()))
+            if len(self._entries) <= self._capacity and oldest.fresh_until > now:
+                return
             self._entries.popitem(last=False)

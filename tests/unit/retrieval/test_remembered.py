@@ -61,3 +61,12 @@ def test_the_longest_unused_go():
 
     assert cache.get("bob", "r1") is None
     assert (cache.get("ann", "r1"), cache.get("cy", "r1")) == (1, 3)
+
+
+def test_what_is_too_old_takes_no_memory():
+    """Values whose time is over are let go of, though there is room for them."""
+    cache = Remembered(fresh_s=0, capacity=9)
+    remember(cache, ann=1)
+    remember(cache, bob=2)
+
+    assert not cache._entries
