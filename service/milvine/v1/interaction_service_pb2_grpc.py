@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class InteractionServiceStub:
     """Records what users did. An acknowledged interaction is durable, and counts
-    in the next recommendation of its user.
+    in the next recommendation of its user by this server process; `Consistency`
+    says when it does by others.
     """
 
     def __init__(self, channel):
@@ -55,7 +56,8 @@ class InteractionServiceStub:
 
 class InteractionServiceServicer:
     """Records what users did. An acknowledged interaction is durable, and counts
-    in the next recommendation of its user.
+    in the next recommendation of its user by this server process; `Consistency`
+    says when it does by others.
     """
 
     def RecordInteractions(self, request, context):
@@ -112,7 +114,8 @@ def add_InteractionServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class InteractionService:
     """Records what users did. An acknowledged interaction is durable, and counts
-    in the next recommendation of its user.
+    in the next recommendation of its user by this server process; `Consistency`
+    says when it does by others.
     """
 
     @staticmethod

@@ -28,7 +28,8 @@ GRPC_VERSION: str
 
 class InteractionServiceStub:
     """Records what users did. An acknowledged interaction is durable, and counts
-    in the next recommendation of its user.
+    in the next recommendation of its user by this server process; `Consistency`
+    says when it does by others.
     """
 
     @_typing.overload
@@ -52,7 +53,8 @@ class InteractionServiceStub:
 @_typing.type_check_only
 class InteractionServiceAsyncStub(InteractionServiceStub):
     """Records what users did. An acknowledged interaction is durable, and counts
-    in the next recommendation of its user.
+    in the next recommendation of its user by this server process; `Consistency`
+    says when it does by others.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -72,7 +74,8 @@ class InteractionServiceAsyncStub(InteractionServiceStub):
 
 class InteractionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Records what users did. An acknowledged interaction is durable, and counts
-    in the next recommendation of its user.
+    in the next recommendation of its user by this server process; `Consistency`
+    says when it does by others.
     """
 
     @_abc_1.abstractmethod

@@ -31,8 +31,8 @@ class Subject(_message.Message):
     HISTORY_FIELD_NUMBER: _builtins.int
     VECTOR_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """A user, by id: the history is what the service recorded, up to the last
-    acknowledged interaction.
+    """A user, by id: the history is what the service recorded; `consistency`
+    says up to when.
     """
     @_builtins.property
     def history(self) -> Global___History:
