@@ -13,12 +13,25 @@ from milvine.domain.entity import FieldValue
 
 
 @dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why an item was recommended."""
+
+    base_score: float
+    """The score before boosts."""
+    contributions: tuple[tuple[str, float], ...] = ()
+    """Items of the history, and by how much the score would be lower without each."""
+    boosts: tuple[tuple[int, float], ...] = ()
+    """The places of the boosts that apply, and the factor of each."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """An item or user that was found, with the fields that were asked for."""
 
     id: str
     score: float
     fields: Mapping[str, FieldValue] = field(default_factory=dict)
+    explanation: Explanation | None = None
 
 
 NO_FIELDS: Mapping[str, FieldValue] = MappingProxyType({})
@@ -61,6 +74,13 @@ class Source(StrEnum):
     POPULAR = "POPULAR"
 
 
+class SearchMethod(StrEnum):
+    """How candidates were looked for."""
+
+    INDEX = "INDEX"
+    EXACT = "EXACT"
+
+
 @dataclass(frozen=True, slots=True)
 class Recommendation:
     """A ranked list for one subject, best first."""
@@ -70,3 +90,5 @@ class Recommendation:
     source: Source
     is_short: bool
     """Whether fewer items match than were asked for."""
+    method: SearchMethod = SearchMethod.INDEX
+    next_page_token: str = ""

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from milvine.domain.filter import Scalar
-from milvine.domain.hit import Hit
+from milvine.domain.hit import Hit, SearchMethod
+from milvine.domain.ranking import BY_SCORE, Ranking
 
 DEFAULT_PAGE_SIZE = 10
 
@@ -39,7 +40,15 @@ class VectorSubject:
     """What the caller calls it, for errors."""
 
 
-Subject: TypeAlias = UserSubject | HistorySubject | VectorSubject
+@dataclass(frozen=True, slots=True)
+class ExamplesSubject:
+    """A taste, by items that fit it and items that don't, with the weight of each."""
+
+    positives: Mapping[str, float]
+    negatives: Mapping[str, float]
+
+
+Subject: TypeAlias = UserSubject | HistorySubject | VectorSubject | ExamplesSubject
 
 
 class Consistency(StrEnum):
@@ -63,6 +72,13 @@ class Selection:
     exclude_ids: frozenset[str] = frozenset()
     include_seen: bool = False
     consistency: Consistency = Consistency.BOUNDED
+    ranking: Ranking = BY_SCORE
+    explain: bool = False
+    release_id: str = ""
+    """The release to ask; empty for the active one."""
+    page_token: str = ""
+    fingerprint: bytes = b""
+    """What a page token is bound to: the request without its token and page size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +89,8 @@ class Neighbours:
     release_id: str
     is_short: bool
     """Whether fewer match than were asked for."""
+    method: SearchMethod = SearchMethod.INDEX
+    next_page_token: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,30 @@ SOURCE_POPULAR: Source.ValueType  # 2
 """By popularity: the release knows nothing of the subject."""
 Global___Source: _TypeAlias = Source  # noqa: Y015
 
+class _SearchMethod:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SearchMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SearchMethod.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SEARCH_METHOD_UNSPECIFIED: _SearchMethod.ValueType  # 0
+    """Never sent."""
+    SEARCH_METHOD_INDEX: _SearchMethod.ValueType  # 1
+    """By the vector index. Nearly all of the best are found."""
+    SEARCH_METHOD_EXACT: _SearchMethod.ValueType  # 2
+    """By scoring everything that matches. All of the best are found."""
+
+class SearchMethod(_SearchMethod, metaclass=_SearchMethodEnumTypeWrapper):
+    """How the candidates of an answer were looked for."""
+
+SEARCH_METHOD_UNSPECIFIED: SearchMethod.ValueType  # 0
+"""Never sent."""
+SEARCH_METHOD_INDEX: SearchMethod.ValueType  # 1
+"""By the vector index. Nearly all of the best are found."""
+SEARCH_METHOD_EXACT: SearchMethod.ValueType  # 2
+"""By scoring everything that matches. All of the best are found."""
+Global___SearchMethod: _TypeAlias = SearchMethod  # noqa: Y015
+
 class _Shortfall:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015

@@ -5,9 +5,11 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from milvine.v1 import ranking_pb2 as _ranking_pb2
 from milvine.v1 import retrieval_pb2 as _retrieval_pb2
 from milvine.v1 import value_pb2 as _value_pb2
 import builtins as _builtins
@@ -30,6 +32,7 @@ class Subject(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     VECTOR_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """A user, by id: the history is what the service recorded; `consistency`
     says up to when.
@@ -42,22 +45,91 @@ class Subject(_message.Message):
     def vector(self) -> Global___Vector:
         """A point of the release's embedding space."""
 
+    @_builtins.property
+    def examples(self) -> Global___Examples:
+        """A taste, by items that fit it and items that don't."""
+
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
         history: Global___History | None = ...,
         vector: Global___Vector | None = ...,
+        examples: Global___Examples | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["history", b"history", "kind", b"kind", "user_id", b"user_id", "vector", b"vector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["examples", b"examples", "history", b"history", "kind", b"kind", "user_id", b"user_id", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["history", b"history", "kind", b"kind", "user_id", b"user_id", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["examples", b"examples", "history", b"history", "kind", b"kind", "user_id", b"user_id", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["user_id", "history", "vector"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["user_id", "history", "vector", "examples"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___Subject: _TypeAlias = Subject  # noqa: Y015
+
+@_typing.final
+class Examples(_message.Message):
+    """Items that fit a taste, and items that don't. Those that the release does not
+    know are passed over. None of them is among the hits, unless `include_seen`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITIVES_FIELD_NUMBER: _builtins.int
+    NEGATIVES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def positives(self) -> _containers.RepeatedCompositeFieldContainer[Global___Example]:
+        """Items that fit, at most 1,000. At least one example must be given, here or
+        below.
+        """
+
+    @_builtins.property
+    def negatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___Example]:
+        """Items that don't fit, at most 1,000. None may be among the positives."""
+
+    def __init__(
+        self,
+        *,
+        positives: _abc.Iterable[Global___Example] | None = ...,
+        negatives: _abc.Iterable[Global___Example] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["negatives", b"negatives", "positives", b"positives"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Examples: _TypeAlias = Examples  # noqa: Y015
+
+@_typing.final
+class Example(_message.Message):
+    """An item as an example."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The item: 1 to 256 bytes of UTF-8, any characters but U+0000."""
+    weight: _builtins.float
+    """How much it counts beside the other examples: finite, over 0 and at most
+    1,000,000. When absent, 1.
+    """
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        weight: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "weight", b"weight"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "item_id", b"item_id", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
+    _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
+
+Global___Example: _TypeAlias = Example  # noqa: Y015
 
 @_typing.final
 class History(_message.Message):
@@ -183,17 +255,26 @@ class RecommendRequest(_message.Message):
     CATALOG_ID_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     FILTER_PARAMS_FIELD_NUMBER: _builtins.int
     EXCLUDE_ITEM_IDS_FIELD_NUMBER: _builtins.int
     INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
     RETURN_FIELDS_FIELD_NUMBER: _builtins.int
+    RANKING_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
     catalog_id: _builtins.str
     """The catalog to recommend from."""
     page_size: _builtins.int
     """The most hits to return. 0 takes 10; over 1,000 is read as 1,000; negative
     is refused.
+    """
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; the rest of the request must be the
+    same, but for `page_size`. Pages of a list come from one release, for the
+    history of the first page, and no hit comes twice. When empty, the first.
     """
     filter: _builtins.str
     """The filter that every hit must match, in the filter language over item
@@ -203,9 +284,17 @@ class RecommendRequest(_message.Message):
     """Whether items of the subject's own history may be among the hits. Default
     false.
     """
+    explain: _builtins.bool
+    """Whether to say why each hit is there. Default false. Costs an encoding of
+    the subject for each item of the history that is looked at, the latest 100.
+    """
     consistency: _retrieval_pb2.Consistency.ValueType
     """Which interactions of users to reflect. By default BOUNDED; an unknown
     value is refused.
+    """
+    release_id: _builtins.str
+    """The release to ask, which must be READY or ACTIVE. When empty, the active
+    one.
     """
     @_builtins.property
     def subject(self) -> Global___Subject:
@@ -219,7 +308,7 @@ class RecommendRequest(_message.Message):
 
     @_builtins.property
     def exclude_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items that must not be among the hits, at most 10,000."""
+        """Items that must not be among the hits, at most 100,000."""
 
     @_builtins.property
     def return_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -227,22 +316,30 @@ class RecommendRequest(_message.Message):
         When empty, none.
         """
 
+    @_builtins.property
+    def ranking(self) -> _ranking_pb2.Ranking:
+        """How hits are ordered and chosen. When absent, by the score alone."""
+
     def __init__(
         self,
         *,
         catalog_id: _builtins.str = ...,
         subject: Global___Subject | None = ...,
         page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
         filter: _builtins.str = ...,
         filter_params: _abc.Mapping[_builtins.str, _value_pb2.Value] | None = ...,
         exclude_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         include_seen: _builtins.bool = ...,
         return_fields: _abc.Iterable[_builtins.str] | None = ...,
+        ranking: _ranking_pb2.Ranking | None = ...,
+        explain: _builtins.bool = ...,
         consistency: _retrieval_pb2.Consistency.ValueType = ...,
+        release_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ranking", b"ranking", "subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "consistency", b"consistency", "exclude_item_ids", b"exclude_item_ids", "filter", b"filter", "filter_params", b"filter_params", "include_seen", b"include_seen", "page_size", b"page_size", "return_fields", b"return_fields", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "consistency", b"consistency", "exclude_item_ids", b"exclude_item_ids", "explain", b"explain", "filter", b"filter", "filter_params", b"filter_params", "include_seen", b"include_seen", "page_size", b"page_size", "page_token", b"page_token", "ranking", b"ranking", "release_id", b"release_id", "return_fields", b"return_fields", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -255,15 +352,21 @@ class RecommendResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HITS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     RELEASE_ID_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     SHORTFALL_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins. Empty when there is none, and in a batch."""
     release_id: _builtins.str
     """The release that answered."""
     source: _retrieval_pb2.Source.ValueType
     """How the hits were found."""
     shortfall: _retrieval_pb2.Shortfall.ValueType
     """Why there are fewer hits than asked for."""
+    method: _retrieval_pb2.SearchMethod.ValueType
+    """How the candidates were looked for."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemHit]:
         """The hits, best first."""
@@ -272,13 +375,15 @@ class RecommendResponse(_message.Message):
         self,
         *,
         hits: _abc.Iterable[Global___ItemHit] | None = ...,
+        next_page_token: _builtins.str = ...,
         release_id: _builtins.str = ...,
         source: _retrieval_pb2.Source.ValueType = ...,
         shortfall: _retrieval_pb2.Shortfall.ValueType = ...,
+        method: _retrieval_pb2.SearchMethod.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "release_id", b"release_id", "shortfall", b"shortfall", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "method", b"method", "next_page_token", b"next_page_token", "release_id", b"release_id", "shortfall", b"shortfall", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -314,16 +419,21 @@ class ItemHit(_message.Message):
     ITEM_ID_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     FIELDS_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """The item."""
     score: _builtins.float
     """How well it fits, the higher the better: the model's score for personal
-    recommendations, the cosine for similar items, the number of users for
-    popular ones. Comparable within one answer only.
+    recommendations, the cosine for similar items, the decayed count for popular
+    ones; in each case after boosts. Comparable within one answer only.
     """
     @_builtins.property
     def fields(self) -> _containers.MessageMap[_builtins.str, _value_pb2.Value]:
         """The fields that were asked for and have a value."""
+
+    @_builtins.property
+    def explanation(self) -> Global___Explanation:
+        """Why it is there, where that was asked for."""
 
     def __init__(
         self,
@@ -331,14 +441,103 @@ class ItemHit(_message.Message):
         item_id: _builtins.str = ...,
         score: _builtins.float = ...,
         fields: _abc.Mapping[_builtins.str, _value_pb2.Value] | None = ...,
+        explanation: Global___Explanation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "item_id", b"item_id", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "fields", b"fields", "item_id", b"item_id", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ItemHit: _TypeAlias = ItemHit  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    """Why an item was recommended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASE_SCORE_FIELD_NUMBER: _builtins.int
+    CONTRIBUTIONS_FIELD_NUMBER: _builtins.int
+    BOOSTS_FIELD_NUMBER: _builtins.int
+    base_score: _builtins.float
+    """The score before boosts."""
+    @_builtins.property
+    def contributions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contribution]:
+        """The items of the history that count most for or against it, at most 10, the
+        one that counts most first. None where the subject is a vector.
+        """
+
+    @_builtins.property
+    def boosts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppliedBoost]:
+        """The boosts that apply to it, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        base_score: _builtins.float = ...,
+        contributions: _abc.Iterable[Global___Contribution] | None = ...,
+        boosts: _abc.Iterable[Global___AppliedBoost] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_score", b"base_score", "boosts", b"boosts", "contributions", b"contributions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+
+@_typing.final
+class Contribution(_message.Message):
+    """What an item of the history does to a score."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The item of the history."""
+    amount: _builtins.float
+    """By how much the score, before boosts, would be lower without it."""
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        amount: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "item_id", b"item_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Contribution: _TypeAlias = Contribution  # noqa: Y015
+
+@_typing.final
+class AppliedBoost(_message.Message):
+    """A boost that applied."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    FACTOR_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Its place in the request, from 0."""
+    factor: _builtins.float
+    """The factor that it came to."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        factor: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["factor", b"factor", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AppliedBoost: _TypeAlias = AppliedBoost  # noqa: Y015
 
 @_typing.final
 class BatchRecommendRequest(_message.Message):
@@ -375,7 +574,10 @@ class BatchRecommendRequest(_message.Message):
     EXCLUDE_ITEM_IDS_FIELD_NUMBER: _builtins.int
     INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
     RETURN_FIELDS_FIELD_NUMBER: _builtins.int
+    RANKING_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
     catalog_id: _builtins.str
     """The catalog to recommend from."""
     page_size: _builtins.int
@@ -390,9 +592,17 @@ class BatchRecommendRequest(_message.Message):
     """Whether items of the subject's own history may be among the hits. Default
     false.
     """
+    explain: _builtins.bool
+    """Whether to say why each hit is there. Default false. Costs an encoding of
+    the subject for each item of the history that is looked at, the latest 100.
+    """
     consistency: _retrieval_pb2.Consistency.ValueType
     """Which interactions of users to reflect. By default BOUNDED; an unknown
     value is refused.
+    """
+    release_id: _builtins.str
+    """The release to ask, which must be READY or ACTIVE. When empty, the active
+    one.
     """
     @_builtins.property
     def subjects(self) -> _containers.RepeatedCompositeFieldContainer[Global___Subject]:
@@ -406,13 +616,17 @@ class BatchRecommendRequest(_message.Message):
 
     @_builtins.property
     def exclude_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items that must not be among the hits, at most 10,000."""
+        """Items that must not be among the hits, at most 100,000."""
 
     @_builtins.property
     def return_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The item fields to return with each hit, at most 64; `*` alone returns all.
         When empty, none.
         """
+
+    @_builtins.property
+    def ranking(self) -> _ranking_pb2.Ranking:
+        """How hits are ordered and chosen. When absent, by the score alone."""
 
     def __init__(
         self,
@@ -425,11 +639,14 @@ class BatchRecommendRequest(_message.Message):
         exclude_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         include_seen: _builtins.bool = ...,
         return_fields: _abc.Iterable[_builtins.str] | None = ...,
+        ranking: _ranking_pb2.Ranking | None = ...,
+        explain: _builtins.bool = ...,
         consistency: _retrieval_pb2.Consistency.ValueType = ...,
+        release_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ranking", b"ranking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "consistency", b"consistency", "exclude_item_ids", b"exclude_item_ids", "filter", b"filter", "filter_params", b"filter_params", "include_seen", b"include_seen", "page_size", b"page_size", "return_fields", b"return_fields", "subjects", b"subjects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "consistency", b"consistency", "exclude_item_ids", b"exclude_item_ids", "explain", b"explain", "filter", b"filter", "filter_params", b"filter_params", "include_seen", b"include_seen", "page_size", b"page_size", "ranking", b"ranking", "release_id", b"release_id", "return_fields", b"return_fields", "subjects", b"subjects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -489,9 +706,11 @@ class SimilarItemsRequest(_message.Message):
     CATALOG_ID_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     FILTER_PARAMS_FIELD_NUMBER: _builtins.int
     RETURN_FIELDS_FIELD_NUMBER: _builtins.int
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
     catalog_id: _builtins.str
     """The catalog to search."""
     item_id: _builtins.str
@@ -500,9 +719,18 @@ class SimilarItemsRequest(_message.Message):
     """The most hits to return. 0 takes 10; over 1,000 is read as 1,000; negative
     is refused.
     """
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; the rest of the request must be the
+    same, but for `page_size`. Pages of a list come from one release, for the
+    history of the first page, and no hit comes twice. When empty, the first.
+    """
     filter: _builtins.str
     """The filter that every hit must match, in the filter language over item
     fields; at most 16,384 bytes. Empty matches everything.
+    """
+    release_id: _builtins.str
+    """The release to ask, which must be READY or ACTIVE. When empty, the active
+    one.
     """
     @_builtins.property
     def filter_params(self) -> _containers.MessageMap[_builtins.str, _value_pb2.Value]:
@@ -522,13 +750,15 @@ class SimilarItemsRequest(_message.Message):
         catalog_id: _builtins.str = ...,
         item_id: _builtins.str = ...,
         page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
         filter: _builtins.str = ...,
         filter_params: _abc.Mapping[_builtins.str, _value_pb2.Value] | None = ...,
         return_fields: _abc.Iterable[_builtins.str] | None = ...,
+        release_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "filter", b"filter", "filter_params", b"filter_params", "item_id", b"item_id", "page_size", b"page_size", "return_fields", b"return_fields"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "filter", b"filter", "filter_params", b"filter_params", "item_id", b"item_id", "page_size", b"page_size", "page_token", b"page_token", "release_id", b"release_id", "return_fields", b"return_fields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -541,12 +771,18 @@ class SimilarItemsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HITS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     RELEASE_ID_FIELD_NUMBER: _builtins.int
     SHORTFALL_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins. Empty when there is none."""
     release_id: _builtins.str
     """The release that answered."""
     shortfall: _retrieval_pb2.Shortfall.ValueType
     """Why there are fewer hits than asked for."""
+    method: _retrieval_pb2.SearchMethod.ValueType
+    """How the candidates were looked for."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemHit]:
         """The hits, most similar first."""
@@ -555,12 +791,14 @@ class SimilarItemsResponse(_message.Message):
         self,
         *,
         hits: _abc.Iterable[Global___ItemHit] | None = ...,
+        next_page_token: _builtins.str = ...,
         release_id: _builtins.str = ...,
         shortfall: _retrieval_pb2.Shortfall.ValueType = ...,
+        method: _retrieval_pb2.SearchMethod.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "release_id", b"release_id", "shortfall", b"shortfall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "method", b"method", "next_page_token", b"next_page_token", "release_id", b"release_id", "shortfall", b"shortfall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -596,9 +834,11 @@ class SimilarUsersRequest(_message.Message):
     CATALOG_ID_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     FILTER_PARAMS_FIELD_NUMBER: _builtins.int
     RETURN_FIELDS_FIELD_NUMBER: _builtins.int
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
     catalog_id: _builtins.str
     """The catalog to search."""
     user_id: _builtins.str
@@ -607,9 +847,18 @@ class SimilarUsersRequest(_message.Message):
     """The most hits to return. 0 takes 10; over 1,000 is read as 1,000; negative
     is refused.
     """
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; the rest of the request must be the
+    same, but for `page_size`. Pages of a list come from one release, for the
+    history of the first page, and no hit comes twice. When empty, the first.
+    """
     filter: _builtins.str
     """The filter that every hit must match, in the filter language over user
     fields; at most 16,384 bytes. Empty matches everything.
+    """
+    release_id: _builtins.str
+    """The release to ask, which must be READY or ACTIVE. When empty, the active
+    one.
     """
     @_builtins.property
     def filter_params(self) -> _containers.MessageMap[_builtins.str, _value_pb2.Value]:
@@ -629,13 +878,15 @@ class SimilarUsersRequest(_message.Message):
         catalog_id: _builtins.str = ...,
         user_id: _builtins.str = ...,
         page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
         filter: _builtins.str = ...,
         filter_params: _abc.Mapping[_builtins.str, _value_pb2.Value] | None = ...,
         return_fields: _abc.Iterable[_builtins.str] | None = ...,
+        release_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "filter", b"filter", "filter_params", b"filter_params", "page_size", b"page_size", "return_fields", b"return_fields", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "filter", b"filter", "filter_params", b"filter_params", "page_size", b"page_size", "page_token", b"page_token", "release_id", b"release_id", "return_fields", b"return_fields", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -648,12 +899,18 @@ class SimilarUsersResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HITS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     RELEASE_ID_FIELD_NUMBER: _builtins.int
     SHORTFALL_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins. Empty when there is none."""
     release_id: _builtins.str
     """The release that answered."""
     shortfall: _retrieval_pb2.Shortfall.ValueType
     """Why there are fewer hits than asked for."""
+    method: _retrieval_pb2.SearchMethod.ValueType
+    """How the candidates were looked for."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserHit]:
         """The hits, most similar first."""
@@ -662,12 +919,14 @@ class SimilarUsersResponse(_message.Message):
         self,
         *,
         hits: _abc.Iterable[Global___UserHit] | None = ...,
+        next_page_token: _builtins.str = ...,
         release_id: _builtins.str = ...,
         shortfall: _retrieval_pb2.Shortfall.ValueType = ...,
+        method: _retrieval_pb2.SearchMethod.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "release_id", b"release_id", "shortfall", b"shortfall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "method", b"method", "next_page_token", b"next_page_token", "release_id", b"release_id", "shortfall", b"shortfall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -725,6 +984,566 @@ class UserHit(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UserHit: _TypeAlias = UserHit  # noqa: Y015
+
+@_typing.final
+class RankItemsRequest(_message.Message):
+    """Asks for the scores of items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATALOG_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    RETURN_FIELDS_FIELD_NUMBER: _builtins.int
+    RANKING_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    ITEM_IDS_FIELD_NUMBER: _builtins.int
+    catalog_id: _builtins.str
+    """The catalog."""
+    explain: _builtins.bool
+    """Whether to say why each hit is there. Default false. Costs an encoding of
+    the subject for each item of the history that is looked at, the latest 100.
+    """
+    consistency: _retrieval_pb2.Consistency.ValueType
+    """Which interactions of users to reflect. By default BOUNDED; an unknown
+    value is refused.
+    """
+    release_id: _builtins.str
+    """The release to ask, which must be READY or ACTIVE. When empty, the active
+    one.
+    """
+    @_builtins.property
+    def subject(self) -> Global___Subject:
+        """Whom to rank for."""
+
+    @_builtins.property
+    def return_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The item fields to return with each hit, at most 64; `*` alone returns all.
+        When empty, none.
+        """
+
+    @_builtins.property
+    def ranking(self) -> _ranking_pb2.Ranking:
+        """How hits are ordered and chosen. When absent, by the score alone."""
+
+    @_builtins.property
+    def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The items, 1 to 10,000; one that is named twice counts once. Items of the
+        subject's own history are ranked like any.
+        """
+
+    def __init__(
+        self,
+        *,
+        catalog_id: _builtins.str = ...,
+        subject: Global___Subject | None = ...,
+        return_fields: _abc.Iterable[_builtins.str] | None = ...,
+        ranking: _ranking_pb2.Ranking | None = ...,
+        explain: _builtins.bool = ...,
+        consistency: _retrieval_pb2.Consistency.ValueType = ...,
+        release_id: _builtins.str = ...,
+        item_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ranking", b"ranking", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "consistency", b"consistency", "explain", b"explain", "item_ids", b"item_ids", "ranking", b"ranking", "release_id", b"release_id", "return_fields", b"return_fields", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankItemsRequest: _TypeAlias = RankItemsRequest  # noqa: Y015
+
+@_typing.final
+class RankItemsResponse(_message.Message):
+    """Items in the order in which they fit a subject."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HITS_FIELD_NUMBER: _builtins.int
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    MISSING_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    release_id: _builtins.str
+    """The release that answered."""
+    source: _retrieval_pb2.Source.ValueType
+    """How they were scored: by popularity where the release knows nothing of the
+    subject.
+    """
+    @_builtins.property
+    def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemHit]:
+        """The items, best first; without those that a cap rules out."""
+
+    @_builtins.property
+    def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The items that the release does not have, in the order asked for."""
+
+    def __init__(
+        self,
+        *,
+        hits: _abc.Iterable[Global___ItemHit] | None = ...,
+        release_id: _builtins.str = ...,
+        source: _retrieval_pb2.Source.ValueType = ...,
+        missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "missing_item_ids", b"missing_item_ids", "release_id", b"release_id", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankItemsResponse: _TypeAlias = RankItemsResponse  # noqa: Y015
+
+@_typing.final
+class FindAudienceRequest(_message.Message):
+    """Asks for the users whom an item fits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FilterParamsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _value_pb2.Value: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _value_pb2.Value | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CATALOG_ID_FIELD_NUMBER: _builtins.int
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    FILTER_PARAMS_FIELD_NUMBER: _builtins.int
+    INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
+    RETURN_FIELDS_FIELD_NUMBER: _builtins.int
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    catalog_id: _builtins.str
+    """The catalog."""
+    item_id: _builtins.str
+    """The item."""
+    page_size: _builtins.int
+    """The most hits to return. 0 takes 10; over 1,000 is read as 1,000; negative
+    is refused.
+    """
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; the rest of the request must be the
+    same, but for `page_size`. Pages of a list come from one release, for the
+    history of the first page, and no hit comes twice. When empty, the first.
+    """
+    filter: _builtins.str
+    """The filter that every hit must match, in the filter language over user
+    fields; at most 16,384 bytes. Empty matches everything.
+    """
+    include_seen: _builtins.bool
+    """Whether users with the item in their history may be among the hits. Default
+    false.
+    """
+    release_id: _builtins.str
+    """The release to ask, which must be READY or ACTIVE. When empty, the active
+    one.
+    """
+    @_builtins.property
+    def filter_params(self) -> _containers.MessageMap[_builtins.str, _value_pb2.Value]:
+        """The values of the `{name}` placeholders of the filter; each must stand in
+        it.
+        """
+
+    @_builtins.property
+    def return_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The user fields to return with each hit, at most 64; `*` alone returns all.
+        When empty, none.
+        """
+
+    def __init__(
+        self,
+        *,
+        catalog_id: _builtins.str = ...,
+        item_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        filter_params: _abc.Mapping[_builtins.str, _value_pb2.Value] | None = ...,
+        include_seen: _builtins.bool = ...,
+        return_fields: _abc.Iterable[_builtins.str] | None = ...,
+        release_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "filter", b"filter", "filter_params", b"filter_params", "include_seen", b"include_seen", "item_id", b"item_id", "page_size", b"page_size", "page_token", b"page_token", "release_id", b"release_id", "return_fields", b"return_fields"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindAudienceRequest: _TypeAlias = FindAudienceRequest  # noqa: Y015
+
+@_typing.final
+class FindAudienceResponse(_message.Message):
+    """Users whom an item fits, by their vectors of the day when the release was
+    built.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HITS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    SHORTFALL_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins. Empty when there is none."""
+    release_id: _builtins.str
+    """The release that answered."""
+    shortfall: _retrieval_pb2.Shortfall.ValueType
+    """Why there are fewer hits than asked for."""
+    method: _retrieval_pb2.SearchMethod.ValueType
+    """How the candidates were looked for."""
+    @_builtins.property
+    def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserHit]:
+        """The hits, best first; the score is the model's."""
+
+    def __init__(
+        self,
+        *,
+        hits: _abc.Iterable[Global___UserHit] | None = ...,
+        next_page_token: _builtins.str = ...,
+        release_id: _builtins.str = ...,
+        shortfall: _retrieval_pb2.Shortfall.ValueType = ...,
+        method: _retrieval_pb2.SearchMethod.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "method", b"method", "next_page_token", b"next_page_token", "release_id", b"release_id", "shortfall", b"shortfall"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindAudienceResponse: _TypeAlias = FindAudienceResponse  # noqa: Y015
+
+@_typing.final
+class PopularItemsRequest(_message.Message):
+    """Asks for popular items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FilterParamsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _value_pb2.Value: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _value_pb2.Value | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CATALOG_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    FILTER_PARAMS_FIELD_NUMBER: _builtins.int
+    EXCLUDE_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    RETURN_FIELDS_FIELD_NUMBER: _builtins.int
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    HALF_LIFE_FIELD_NUMBER: _builtins.int
+    EVENT_TYPES_FIELD_NUMBER: _builtins.int
+    catalog_id: _builtins.str
+    """The catalog."""
+    page_size: _builtins.int
+    """The most hits to return. 0 takes 10; over 1,000 is read as 1,000; negative
+    is refused.
+    """
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; the rest of the request must be the
+    same, but for `page_size`. Pages of a list come from one release, for the
+    history of the first page, and no hit comes twice. When empty, the first.
+    """
+    filter: _builtins.str
+    """The filter that every hit must match, in the filter language over item
+    fields; at most 16,384 bytes. Empty matches everything.
+    """
+    release_id: _builtins.str
+    """The release to ask, which must be READY or ACTIVE. When empty, the active
+    one.
+    """
+    @_builtins.property
+    def filter_params(self) -> _containers.MessageMap[_builtins.str, _value_pb2.Value]:
+        """The values of the `{name}` placeholders of the filter; each must stand in
+        it.
+        """
+
+    @_builtins.property
+    def exclude_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Items that must not be among the hits, at most 100,000."""
+
+    @_builtins.property
+    def return_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The item fields to return with each hit, at most 64; `*` alone returns all.
+        When empty, none.
+        """
+
+    @_builtins.property
+    def half_life(self) -> _duration_pb2.Duration:
+        """After how long an interaction counts half, and after twice as long a quarter,
+        seen from the catalog's latest interaction: some hours or days find what
+        trends. Over 0. When absent, every interaction counts the same.
+        """
+
+    @_builtins.property
+    def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The event types that count, of those that the catalog declares, at most 64.
+        When empty, those with a weight over 0. Each counts by its weight.
+        """
+
+    def __init__(
+        self,
+        *,
+        catalog_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        filter_params: _abc.Mapping[_builtins.str, _value_pb2.Value] | None = ...,
+        exclude_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        return_fields: _abc.Iterable[_builtins.str] | None = ...,
+        release_id: _builtins.str = ...,
+        half_life: _duration_pb2.Duration | None = ...,
+        event_types: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["half_life", b"half_life"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "event_types", b"event_types", "exclude_item_ids", b"exclude_item_ids", "filter", b"filter", "filter_params", b"filter_params", "half_life", b"half_life", "page_size", b"page_size", "page_token", b"page_token", "release_id", b"release_id", "return_fields", b"return_fields"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PopularItemsRequest: _TypeAlias = PopularItemsRequest  # noqa: Y015
+
+@_typing.final
+class PopularItemsResponse(_message.Message):
+    """Popular items. Counts are some seconds old, on large catalogs some minutes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HITS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    SHORTFALL_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins. Empty when there is none."""
+    release_id: _builtins.str
+    """The release that answered."""
+    shortfall: _retrieval_pb2.Shortfall.ValueType
+    """Why there are fewer hits than asked for."""
+    @_builtins.property
+    def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemHit]:
+        """The hits, the most popular first; the score is the decayed, weighted count
+        of interactions.
+        """
+
+    def __init__(
+        self,
+        *,
+        hits: _abc.Iterable[Global___ItemHit] | None = ...,
+        next_page_token: _builtins.str = ...,
+        release_id: _builtins.str = ...,
+        shortfall: _retrieval_pb2.Shortfall.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "next_page_token", b"next_page_token", "release_id", b"release_id", "shortfall", b"shortfall"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PopularItemsResponse: _TypeAlias = PopularItemsResponse  # noqa: Y015
+
+@_typing.final
+class RecommendAllRequest(_message.Message):
+    """Asks for recommendations for every user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FilterParamsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _value_pb2.Value: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _value_pb2.Value | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CATALOG_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    FILTER_PARAMS_FIELD_NUMBER: _builtins.int
+    EXCLUDE_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
+    RETURN_FIELDS_FIELD_NUMBER: _builtins.int
+    RANKING_FIELD_NUMBER: _builtins.int
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    AFTER_USER_ID_FIELD_NUMBER: _builtins.int
+    catalog_id: _builtins.str
+    """The catalog."""
+    page_size: _builtins.int
+    """The most hits for a user. 0 takes 10; over 1,000 is read as 1,000; negative
+    is refused.
+    """
+    filter: _builtins.str
+    """The filter that every hit must match, in the filter language over item
+    fields; at most 16,384 bytes. Empty matches everything.
+    """
+    include_seen: _builtins.bool
+    """Whether items of the user's own history may be among the hits. Default
+    false.
+    """
+    release_id: _builtins.str
+    """The release to ask, which must be READY or ACTIVE. When empty, the active
+    one.
+    """
+    after_user_id: _builtins.str
+    """The last user of a stream that broke off: users after it follow. Pin
+    `release_id` to what that stream named. When empty, the first user.
+    """
+    @_builtins.property
+    def filter_params(self) -> _containers.MessageMap[_builtins.str, _value_pb2.Value]:
+        """The values of the `{name}` placeholders of the filter; each must stand in
+        it.
+        """
+
+    @_builtins.property
+    def exclude_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Items that must not be among the hits, at most 100,000."""
+
+    @_builtins.property
+    def return_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The item fields to return with each hit, at most 64; `*` alone returns all.
+        When empty, none.
+        """
+
+    @_builtins.property
+    def ranking(self) -> _ranking_pb2.Ranking:
+        """How hits are ordered and chosen. When absent, by the score alone."""
+
+    def __init__(
+        self,
+        *,
+        catalog_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        filter: _builtins.str = ...,
+        filter_params: _abc.Mapping[_builtins.str, _value_pb2.Value] | None = ...,
+        exclude_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        include_seen: _builtins.bool = ...,
+        return_fields: _abc.Iterable[_builtins.str] | None = ...,
+        ranking: _ranking_pb2.Ranking | None = ...,
+        release_id: _builtins.str = ...,
+        after_user_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ranking", b"ranking"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_user_id", b"after_user_id", "catalog_id", b"catalog_id", "exclude_item_ids", b"exclude_item_ids", "filter", b"filter", "filter_params", b"filter_params", "include_seen", b"include_seen", "page_size", b"page_size", "ranking", b"ranking", "release_id", b"release_id", "return_fields", b"return_fields"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecommendAllRequest: _TypeAlias = RecommendAllRequest  # noqa: Y015
+
+@_typing.final
+class RecommendAllResponse(_message.Message):
+    """Recommendations for some users."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECOMMENDATIONS_FIELD_NUMBER: _builtins.int
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    USER_COUNT_FIELD_NUMBER: _builtins.int
+    release_id: _builtins.str
+    """The release that answers."""
+    user_count: _builtins.int
+    """How many users there are to answer for, without those up to `after_user_id`:
+    as many as there were when the stream began.
+    """
+    @_builtins.property
+    def recommendations(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserRecommendation]:
+        """The users, in the order of their ids."""
+
+    def __init__(
+        self,
+        *,
+        recommendations: _abc.Iterable[Global___UserRecommendation] | None = ...,
+        release_id: _builtins.str = ...,
+        user_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recommendations", b"recommendations", "release_id", b"release_id", "user_count", b"user_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecommendAllResponse: _TypeAlias = RecommendAllResponse  # noqa: Y015
+
+@_typing.final
+class UserRecommendation(_message.Message):
+    """Recommendations for a user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    SHORTFALL_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The user."""
+    source: _retrieval_pb2.Source.ValueType
+    """How the hits were found."""
+    shortfall: _retrieval_pb2.Shortfall.ValueType
+    """Why there are fewer hits than asked for."""
+    @_builtins.property
+    def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemHit]:
+        """The hits, best first."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        hits: _abc.Iterable[Global___ItemHit] | None = ...,
+        source: _retrieval_pb2.Source.ValueType = ...,
+        shortfall: _retrieval_pb2.Shortfall.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "shortfall", b"shortfall", "source", b"source", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserRecommendation: _TypeAlias = UserRecommendation  # noqa: Y015
 
 @_typing.final
 class GetEmbeddingsRequest(_message.Message):

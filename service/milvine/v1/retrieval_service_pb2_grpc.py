@@ -32,8 +32,7 @@ class RetrievalServiceStub:
     FAILED_PRECONDITION for one without an active release.
 
     What several requests and responses have in common has the same name and
-    number in each. The numbers left out are those of fields to come:
-    `page_token` 4, `next_page_token` 2.
+    number in each.
     """
 
     def __init__(self, channel):
@@ -62,6 +61,26 @@ class RetrievalServiceStub:
                 request_serializer=milvine_dot_v1_dot_retrieval__service__pb2.SimilarUsersRequest.SerializeToString,
                 response_deserializer=milvine_dot_v1_dot_retrieval__service__pb2.SimilarUsersResponse.FromString,
                 _registered_method=True)
+        self.RankItems = channel.unary_unary(
+                '/milvine.v1.RetrievalService/RankItems',
+                request_serializer=milvine_dot_v1_dot_retrieval__service__pb2.RankItemsRequest.SerializeToString,
+                response_deserializer=milvine_dot_v1_dot_retrieval__service__pb2.RankItemsResponse.FromString,
+                _registered_method=True)
+        self.FindAudience = channel.unary_unary(
+                '/milvine.v1.RetrievalService/FindAudience',
+                request_serializer=milvine_dot_v1_dot_retrieval__service__pb2.FindAudienceRequest.SerializeToString,
+                response_deserializer=milvine_dot_v1_dot_retrieval__service__pb2.FindAudienceResponse.FromString,
+                _registered_method=True)
+        self.PopularItems = channel.unary_unary(
+                '/milvine.v1.RetrievalService/PopularItems',
+                request_serializer=milvine_dot_v1_dot_retrieval__service__pb2.PopularItemsRequest.SerializeToString,
+                response_deserializer=milvine_dot_v1_dot_retrieval__service__pb2.PopularItemsResponse.FromString,
+                _registered_method=True)
+        self.RecommendAll = channel.unary_stream(
+                '/milvine.v1.RetrievalService/RecommendAll',
+                request_serializer=milvine_dot_v1_dot_retrieval__service__pb2.RecommendAllRequest.SerializeToString,
+                response_deserializer=milvine_dot_v1_dot_retrieval__service__pb2.RecommendAllResponse.FromString,
+                _registered_method=True)
         self.GetEmbeddings = channel.unary_unary(
                 '/milvine.v1.RetrievalService/GetEmbeddings',
                 request_serializer=milvine_dot_v1_dot_retrieval__service__pb2.GetEmbeddingsRequest.SerializeToString,
@@ -76,8 +95,7 @@ class RetrievalServiceServicer:
     FAILED_PRECONDITION for one without an active release.
 
     What several requests and responses have in common has the same name and
-    number in each. The numbers left out are those of fields to come:
-    `page_token` 4, `next_page_token` 2.
+    number in each.
     """
 
     def Recommend(self, request, context):
@@ -107,6 +125,39 @@ class RetrievalServiceServicer:
     def SimilarUsers(self, request, context):
         """Finds the users whose vectors are most like a user's, by cosine. Fails with
         NOT_FOUND for a user that the release has no vector of.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RankItems(self, request, context):
+        """Scores items that the caller names, best first: what another system found,
+        put into an order for a subject.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindAudience(self, request, context):
+        """Finds the users whom an item fits best, by the model's score. Fails with
+        NOT_FOUND for an item that the release has no vector of.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PopularItems(self, request, context):
+        """Finds the items that users had to do with most, of those that the release
+        has: lately, or ever.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecommendAll(self, request, context):
+        """Recommends items to every user with interactions, in the order of user ids,
+        by one release: for mails, caches and tables. Interactions that are written
+        meanwhile may count or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,6 +194,26 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     request_deserializer=milvine_dot_v1_dot_retrieval__service__pb2.SimilarUsersRequest.FromString,
                     response_serializer=milvine_dot_v1_dot_retrieval__service__pb2.SimilarUsersResponse.SerializeToString,
             ),
+            'RankItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.RankItems,
+                    request_deserializer=milvine_dot_v1_dot_retrieval__service__pb2.RankItemsRequest.FromString,
+                    response_serializer=milvine_dot_v1_dot_retrieval__service__pb2.RankItemsResponse.SerializeToString,
+            ),
+            'FindAudience': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindAudience,
+                    request_deserializer=milvine_dot_v1_dot_retrieval__service__pb2.FindAudienceRequest.FromString,
+                    response_serializer=milvine_dot_v1_dot_retrieval__service__pb2.FindAudienceResponse.SerializeToString,
+            ),
+            'PopularItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.PopularItems,
+                    request_deserializer=milvine_dot_v1_dot_retrieval__service__pb2.PopularItemsRequest.FromString,
+                    response_serializer=milvine_dot_v1_dot_retrieval__service__pb2.PopularItemsResponse.SerializeToString,
+            ),
+            'RecommendAll': grpc.unary_stream_rpc_method_handler(
+                    servicer.RecommendAll,
+                    request_deserializer=milvine_dot_v1_dot_retrieval__service__pb2.RecommendAllRequest.FromString,
+                    response_serializer=milvine_dot_v1_dot_retrieval__service__pb2.RecommendAllResponse.SerializeToString,
+            ),
             'GetEmbeddings': grpc.unary_unary_rpc_method_handler(
                     servicer.GetEmbeddings,
                     request_deserializer=milvine_dot_v1_dot_retrieval__service__pb2.GetEmbeddingsRequest.FromString,
@@ -163,8 +234,7 @@ class RetrievalService:
     FAILED_PRECONDITION for one without an active release.
 
     What several requests and responses have in common has the same name and
-    number in each. The numbers left out are those of fields to come:
-    `page_token` 4, `next_page_token` 2.
+    number in each.
     """
 
     @staticmethod
@@ -265,6 +335,114 @@ class RetrievalService:
             '/milvine.v1.RetrievalService/SimilarUsers',
             milvine_dot_v1_dot_retrieval__service__pb2.SimilarUsersRequest.SerializeToString,
             milvine_dot_v1_dot_retrieval__service__pb2.SimilarUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RankItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/milvine.v1.RetrievalService/RankItems',
+            milvine_dot_v1_dot_retrieval__service__pb2.RankItemsRequest.SerializeToString,
+            milvine_dot_v1_dot_retrieval__service__pb2.RankItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindAudience(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/milvine.v1.RetrievalService/FindAudience',
+            milvine_dot_v1_dot_retrieval__service__pb2.FindAudienceRequest.SerializeToString,
+            milvine_dot_v1_dot_retrieval__service__pb2.FindAudienceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PopularItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/milvine.v1.RetrievalService/PopularItems',
+            milvine_dot_v1_dot_retrieval__service__pb2.PopularItemsRequest.SerializeToString,
+            milvine_dot_v1_dot_retrieval__service__pb2.PopularItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecommendAll(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/milvine.v1.RetrievalService/RecommendAll',
+            milvine_dot_v1_dot_retrieval__service__pb2.RecommendAllRequest.SerializeToString,
+            milvine_dot_v1_dot_retrieval__service__pb2.RecommendAllResponse.FromString,
             options,
             channel_credentials,
             insecure,

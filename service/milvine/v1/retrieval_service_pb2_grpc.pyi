@@ -33,8 +33,7 @@ class RetrievalServiceStub:
     FAILED_PRECONDITION for one without an active release.
 
     What several requests and responses have in common has the same name and
-    number in each. The numbers left out are those of fields to come:
-    `page_token` 4, `next_page_token` 2.
+    number in each.
     """
 
     @_typing.overload
@@ -57,6 +56,23 @@ class RetrievalServiceStub:
     """Finds the users whose vectors are most like a user's, by cosine. Fails with
     NOT_FOUND for a user that the release has no vector of.
     """
+    RankItems: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.RankItemsRequest, _retrieval_service_pb2.RankItemsResponse]
+    """Scores items that the caller names, best first: what another system found,
+    put into an order for a subject.
+    """
+    FindAudience: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.FindAudienceRequest, _retrieval_service_pb2.FindAudienceResponse]
+    """Finds the users whom an item fits best, by the model's score. Fails with
+    NOT_FOUND for an item that the release has no vector of.
+    """
+    PopularItems: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.PopularItemsRequest, _retrieval_service_pb2.PopularItemsResponse]
+    """Finds the items that users had to do with most, of those that the release
+    has: lately, or ever.
+    """
+    RecommendAll: _grpc.UnaryStreamMultiCallable[_retrieval_service_pb2.RecommendAllRequest, _retrieval_service_pb2.RecommendAllResponse]
+    """Recommends items to every user with interactions, in the order of user ids,
+    by one release: for mails, caches and tables. Interactions that are written
+    meanwhile may count or not.
+    """
     GetEmbeddings: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.GetEmbeddingsRequest, _retrieval_service_pb2.GetEmbeddingsResponse]
     """Gets stored embeddings. What the release has no vector of is named in the
     answer.
@@ -70,8 +86,7 @@ class RetrievalServiceAsyncStub(RetrievalServiceStub):
     FAILED_PRECONDITION for one without an active release.
 
     What several requests and responses have in common has the same name and
-    number in each. The numbers left out are those of fields to come:
-    `page_token` 4, `next_page_token` 2.
+    number in each.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -91,6 +106,23 @@ class RetrievalServiceAsyncStub(RetrievalServiceStub):
     """Finds the users whose vectors are most like a user's, by cosine. Fails with
     NOT_FOUND for a user that the release has no vector of.
     """
+    RankItems: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.RankItemsRequest, _retrieval_service_pb2.RankItemsResponse]  # type: ignore[assignment]
+    """Scores items that the caller names, best first: what another system found,
+    put into an order for a subject.
+    """
+    FindAudience: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.FindAudienceRequest, _retrieval_service_pb2.FindAudienceResponse]  # type: ignore[assignment]
+    """Finds the users whom an item fits best, by the model's score. Fails with
+    NOT_FOUND for an item that the release has no vector of.
+    """
+    PopularItems: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.PopularItemsRequest, _retrieval_service_pb2.PopularItemsResponse]  # type: ignore[assignment]
+    """Finds the items that users had to do with most, of those that the release
+    has: lately, or ever.
+    """
+    RecommendAll: _aio.UnaryStreamMultiCallable[_retrieval_service_pb2.RecommendAllRequest, _retrieval_service_pb2.RecommendAllResponse]  # type: ignore[assignment]
+    """Recommends items to every user with interactions, in the order of user ids,
+    by one release: for mails, caches and tables. Interactions that are written
+    meanwhile may count or not.
+    """
     GetEmbeddings: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.GetEmbeddingsRequest, _retrieval_service_pb2.GetEmbeddingsResponse]  # type: ignore[assignment]
     """Gets stored embeddings. What the release has no vector of is named in the
     answer.
@@ -103,8 +135,7 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
     FAILED_PRECONDITION for one without an active release.
 
     What several requests and responses have in common has the same name and
-    number in each. The numbers left out are those of fields to come:
-    `page_token` 4, `next_page_token` 2.
+    number in each.
     """
 
     @_abc_1.abstractmethod
@@ -145,6 +176,47 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_retrieval_service_pb2.SimilarUsersResponse, _abc.Awaitable[_retrieval_service_pb2.SimilarUsersResponse]]:
         """Finds the users whose vectors are most like a user's, by cosine. Fails with
         NOT_FOUND for a user that the release has no vector of.
+        """
+
+    @_abc_1.abstractmethod
+    def RankItems(
+        self,
+        request: _retrieval_service_pb2.RankItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_service_pb2.RankItemsResponse, _abc.Awaitable[_retrieval_service_pb2.RankItemsResponse]]:
+        """Scores items that the caller names, best first: what another system found,
+        put into an order for a subject.
+        """
+
+    @_abc_1.abstractmethod
+    def FindAudience(
+        self,
+        request: _retrieval_service_pb2.FindAudienceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_service_pb2.FindAudienceResponse, _abc.Awaitable[_retrieval_service_pb2.FindAudienceResponse]]:
+        """Finds the users whom an item fits best, by the model's score. Fails with
+        NOT_FOUND for an item that the release has no vector of.
+        """
+
+    @_abc_1.abstractmethod
+    def PopularItems(
+        self,
+        request: _retrieval_service_pb2.PopularItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_service_pb2.PopularItemsResponse, _abc.Awaitable[_retrieval_service_pb2.PopularItemsResponse]]:
+        """Finds the items that users had to do with most, of those that the release
+        has: lately, or ever.
+        """
+
+    @_abc_1.abstractmethod
+    def RecommendAll(
+        self,
+        request: _retrieval_service_pb2.RecommendAllRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_retrieval_service_pb2.RecommendAllResponse], _abc.AsyncIterator[_retrieval_service_pb2.RecommendAllResponse]]:
+        """Recommends items to every user with interactions, in the order of user ids,
+        by one release: for mails, caches and tables. Interactions that are written
+        meanwhile may count or not.
         """
 
     @_abc_1.abstractmethod

@@ -35,7 +35,7 @@ from milvine.v1 import retrieval_pb2
 from milvine.v1 import retrieval_service_pb2 as pb
 
 MAX_FILTER_BYTES = 16_384
-MAX_EXCLUDED = 10_000
+MAX_EXCLUDED = 100_000
 MAX_SUBJECTS = 256
 MAX_IDS = 1_000
 _MAX_DIMENSION = 32_768
