@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
 from milvine.api.convert import retrieval as convert
@@ -11,6 +11,7 @@ from milvine.api.convert.values import required_id
 from milvine.api.recent import RecentCatalogs
 from milvine.api.services import Context, Services
 from milvine.domain.entity import Side
+from milvine.domain.errors import NotSupported
 from milvine.domain.query import Subject
 from milvine.v1 import retrieval_service_pb2 as pb
 from milvine.v1 import retrieval_service_pb2_grpc
@@ -74,6 +75,27 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
             Side.USER, catalog_id, user_id, selection, timeout_s=timeout_s
         )
         return convert.similar_users_message(found)
+
+    async def RankItems(
+        self, request: pb.RankItemsRequest, context: Context
+    ) -> pb.RankItemsResponse:
+        raise NotSupported("RankItems is not there yet")
+
+    async def FindAudience(
+        self, request: pb.FindAudienceRequest, context: Context
+    ) -> pb.FindAudienceResponse:
+        raise NotSupported("FindAudience is not there yet")
+
+    async def PopularItems(
+        self, request: pb.PopularItemsRequest, context: Context
+    ) -> pb.PopularItemsResponse:
+        raise NotSupported("PopularItems is not there yet")
+
+    async def RecommendAll(
+        self, request: pb.RecommendAllRequest, context: Context
+    ) -> AsyncIterator[pb.RecommendAllResponse]:
+        raise NotSupported("RecommendAll is not there yet")
+        yield pb.RecommendAllResponse()
 
     async def GetEmbeddings(
         self, request: pb.GetEmbeddingsRequest, context: Context
