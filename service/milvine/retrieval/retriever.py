@@ -14,7 +14,7 @@ import numpy as np
 
 from milvine.domain.entity import Side
 from milvine.domain.errors import NotFound, Reason
-from milvine.domain.hit import Hit, Recommendation, Source
+from milvine.domain.hit import Hit, Recommendation, SearchMethod, Source
 from milvine.domain.query import Embeddings, Neighbours, Selection, Subject
 from milvine.retrieval.active import Active, ActiveReleases
 from milvine.retrieval.index import Index
@@ -52,17 +52,20 @@ class Retriever:
         active = await self._releases.get(catalog_id)
         made = await self._planner.plan(active.scope(Side.ITEM), selection)
         people = await self._people.place(active, subjects, selection.consistency)
-        search = Search(self._vectors, self._index, active, made, timeout_s=timeout_s)
+        search = self._search(active, made, timeout_s)
         excluded = [_excluded(person, selection) for person in people]
         known = {i: person.vector for i, person in enumerate(people) if person.vector is not None}
         unknown = [i for i in range(len(people)) if i not in known]
         personal = await search.best([*known.values()], [excluded[i] for i in known])
         popular = await search.popular([excluded[i] for i in unknown])
-        found = dict(zip([*known, *unknown], [*personal, *popular], strict=True))
-        return [
-            _answer(active, made, found[i], Source.PERSONAL if i in known else Source.POPULAR)
-            for i in range(len(people))
-        ]
+        answers = {
+            i: _answer(active, made, hits, Source.PERSONAL, method)
+            for i, (hits, method) in zip(known, personal, strict=True)
+        } | {
+            i: _answer(active, made, hits, Source.POPULAR, SearchMethod.EXACT)
+            for i, hits in zip(unknown, popular, strict=True)
+        }
+        return [answers[i] for i in range(len(people))]
 
     async def similar(
         self, side: Side, catalog_id: str, entity_id: str, selection: Selection, *, timeout_s: float
@@ -80,10 +83,10 @@ class Retriever:
         rows = await self._vectors.fetch(spec, [entity_id], with_vector=True, timeout_s=timeout_s)
         if not rows or rows[0].vector is None:
             raise _no_vector(side, entity_id, active)
-        search = Search(self._vectors, self._index, active, made, timeout_s=timeout_s)
-        hits = await search.nearest(side, rows[0].vector, frozenset({entity_id}))
+        search = self._search(active, made, timeout_s)
+        hits, method = await search.nearest(side, rows[0].vector, frozenset({entity_id}))
         is_short = len(hits) < made.page_size
-        return Neighbours(tuple(hits), active.release.id, is_short)
+        return Neighbours(tuple(hits), active.release.id, is_short, method)
 
     async def embeddings(
         self,
@@ -100,6 +103,9 @@ class Retriever:
             self._stored(active.layout(Side.USER).scores, user_ids, timeout_s),
         )
         return Embeddings(items, users, active.release.id)
+
+    def _search(self, active: Active, made: Plan, timeout_s: float) -> Search:
+        return Search(self._vectors, self._index, active, made, timeout_s=timeout_s)
 
     async def _stored(
         self, spec: CollectionSpec, ids: Sequence[str], timeout_s: float
@@ -125,7 +131,8 @@ def _no_vector(side: Side, entity_id: str, active: Active) -> NotFound:
     )
 
 
-def _answer(active: Active, made: Plan, hits: Sequence[Hit], source: Source) -> Recommendation:
-    return Recommendation(
-        tuple(hits), active.release.id, source, is_short=len(hits) < made.page_size
-    )
+def _answer(
+    active: Active, made: Plan, hits: Sequence[Hit], source: Source, method: SearchMethod
+) -> Recommendation:
+    is_short = len(hits) < made.page_size
+    return Recommendation(tuple(hits), active.release.id, source, is_short, method)

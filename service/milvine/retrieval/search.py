@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from milvine.domain.entity import Side
-from milvine.domain.hit import Found, Hit
+from milvine.domain.hit import Found, Hit, SearchMethod
 from milvine.retrieval.active import Active
 from milvine.retrieval.index import Ask, Index
 from milvine.retrieval.plan import Plan
@@ -26,6 +26,29 @@ FIELDS_WITH_SEARCH = 128
 EVERYTHING = 2**31 - 1
 POPULAR_STEP = 4
 """By how much the look at the most popular items widens each time."""
+MOST_SCORED = 200_000
+"""Where more items match, they are not scored one and all."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """What was found for one query."""
+
+    found: Found
+    """Best first; with the fields to return where the search brought them."""
+    is_all: bool
+    """Whether no more match."""
+    method: SearchMethod
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """Items with their scores."""
+
+    rows: NDArray[np.int32]
+    """(n,): rows of the release's items, ascending."""
+    scores: NDArray[np.float32]
+    """(n,)"""
 
 
 class Search:
@@ -43,26 +66,51 @@ class Search:
         self._matching: asyncio.Task[list[str]] | None = None
 
     async def best(
-        self, vectors: Sequence[NDArray[np.float32]], excluded: Sequence[frozenset[str]]
-    ) -> list[list[Hit]]:
-        """The best items for each query, without its excluded ones.
+        self, queries: Sequence[NDArray[np.float32]], excluded: Sequence[frozenset[str]]
+    ) -> list[tuple[list[Hit], SearchMethod]]:
+        """The best items for each query, without its excluded ones, with the fields to return.
 
         Args:
-            vectors: The queries, (dimension,) each.
+            queries: The queries, (dimension,) each.
             excluded: For each query, the ids that must not be among its hits.
         """
-        # Queries that need about as many candidates share a search.
+        candidates = await self.candidates(queries, excluded, self._plan.page_size)
+        lists = await self.with_fields([list(one.found) for one in candidates])
+        return [(hits, one.method) for hits, one in zip(lists, candidates, strict=True)]
+
+    async def candidates(
+        self,
+        queries: Sequence[NDArray[np.float32]],
+        excluded: Sequence[frozenset[str]],
+        count: int,
+    ) -> list[Candidates]:
+        """The `count` best matching items of each query by the model's score, best first.
+
+        Args:
+            queries: The queries, (dimension,) each.
+            excluded: For each query, the ids that must not be among its candidates.
+            count: How many; there are fewer only where no more match.
+        """
+        # Queries that need about as many hits share a search.
         groups: defaultdict[int, list[int]] = defaultdict(list)
         for i, ids in enumerate(excluded):
-            groups[_limit(self._plan.page_size + len(ids))].append(i)
-        found: list[list[Hit]] = [[] for _ in excluded]
+            groups[_limit(count + len(ids))].append(i)
+        found: dict[int, Candidates] = {}
         searches = [
-            self._search_group(limit, members, vectors, excluded, found)
+            self._search_group(limit, members, queries, excluded, count, found)
             for limit, members in groups.items()
         ]
         # Most requests have one subject: one search, which needs no task of its own.
         await (searches[0] if len(searches) == 1 else asyncio.gather(*searches))
-        return await self._with_fields(self._items, found)
+        return [found[i] for i in range(len(excluded))]
+
+    async def everything(self, query: NDArray[np.float32]) -> Scored | None:
+        """All matching items with their scores; None where they are too many to be scored."""
+        ids = await self._match_once()
+        if len(ids) > MOST_SCORED:
+            return None
+        rows = np.sort(self._active.served.items.rows(ids))
+        return Scored(rows, self._active.served.item_vectors[rows] @ query)
 
     async def popular(self, excluded: Sequence[frozenset[str]]) -> list[list[Hit]]:
         """The items that most users had; the score is their number.
@@ -83,23 +131,23 @@ class Search:
             matching = Found([*matching.ids, *more], [*matching.scores, *(counts[i] for i in more)])
             found = [matching.without(ids, self._plan.page_size) for ids in excluded]
             start, width = start + width, min(width * POPULAR_STEP, MAX_LIMIT // 4)
-        return await self._with_fields(self._items, found)
+        return await self.with_fields(found)
 
     def _are_short(self, lists: Sequence[Sequence[Hit]]) -> bool:
         return any(len(hits) < self._plan.page_size for hits in lists)
 
     async def nearest(
         self, side: Side, query: NDArray[np.float32], excluded: frozenset[str]
-    ) -> list[Hit]:
+    ) -> tuple[list[Hit], SearchMethod]:
         """The rows of a side whose directions are nearest to a query, (taste dimension,)."""
         spec = self._active.layout(side).neighbours
         limit = _limit(self._plan.page_size + len(excluded))
         (candidates,) = await self._search(spec, [query], limit)
-        hits = candidates.without(excluded, self._plan.page_size)
-        if self._may_have_missed(spec, hits, candidates, limit):
-            hits = await self._nearest_exactly(spec, query, excluded)
+        hits, method = candidates.without(excluded, self._plan.page_size), SearchMethod.INDEX
+        if len(hits) < self._plan.page_size and not self._ran_dry(spec, candidates, limit):
+            hits, method = await self._nearest_exactly(spec, query, excluded), SearchMethod.EXACT
         (best,) = await self._with_fields(spec, [hits])
-        return best
+        return best, method
 
     async def _search_group(
         self,
@@ -107,13 +155,16 @@ class Search:
         members: list[int],
         queries: Sequence[NDArray[np.float32]],
         excluded: Sequence[frozenset[str]],
-        found: list[list[Hit]],
+        count: int,
+        found: dict[int, Candidates],
     ) -> None:
-        candidates = await self._search(self._items, [queries[i] for i in members], limit)
-        for i, hits in zip(members, candidates, strict=True):
-            found[i] = hits.without(excluded[i], self._plan.page_size)
-            if self._may_have_missed(self._items, found[i], hits, limit):
-                found[i] = await self._best_exactly(queries[i], excluded[i])
+        lists = await self._search(self._items, [queries[i] for i in members], limit)
+        for i, hits in zip(members, lists, strict=True):
+            best = _without(hits, excluded[i], count)
+            if len(best) < count and not self._ran_dry(self._items, hits, limit):
+                found[i] = await self._best_exactly(queries[i], excluded[i], count)
+            else:
+                found[i] = Candidates(best, len(best) < count, SearchMethod.INDEX)
 
     async def _search(
         self, spec: CollectionSpec, queries: Sequence[NDArray[np.float32]], limit: int
@@ -123,23 +174,20 @@ class Search:
         lane = self._active.catalog.id
         return await self._index.search(lane, ask, queries, timeout_s=self._timeout_s)
 
-    def _may_have_missed(
-        self, spec: CollectionSpec, hits: Sequence[Hit], candidates: Sequence[Hit], limit: int
-    ) -> bool:
-        """Whether a short list may be the index's fault: a scan that ran dry has seen all."""
-        is_short = len(hits) < self._plan.page_size
-        ran_dry = self._vectors.is_exact(spec) and len(candidates) < limit
-        return is_short and not ran_dry
+    def _ran_dry(self, spec: CollectionSpec, found: Sequence[Hit], limit: int) -> bool:
+        """Whether all that match were found: a scan that comes short has seen them all."""
+        return self._vectors.is_exact(spec) and len(found) < limit
 
     async def _best_exactly(
-        self, query: NDArray[np.float32], excluded: frozenset[str]
-    ) -> list[Hit]:
+        self, query: NDArray[np.float32], excluded: frozenset[str], count: int
+    ) -> Candidates:
         ids = [i for i in await self._match_once() if i not in excluded]
-        return await asyncio.to_thread(self._score, query, ids)
+        best = await asyncio.to_thread(self._score, query, ids, count)
+        return Candidates(best, len(ids) <= count, SearchMethod.EXACT)
 
-    def _score(self, query: NDArray[np.float32], ids: Sequence[str]) -> list[Hit]:
+    def _score(self, query: NDArray[np.float32], ids: Sequence[str], count: int) -> Found:
         rows = self._active.served.items.rows(ids)
-        return _top(ids, self._active.served.item_vectors[rows] @ query, self._plan.page_size)
+        return _top(ids, self._active.served.item_vectors[rows] @ query, count)
 
     async def _nearest_exactly(
         self, spec: CollectionSpec, query: NDArray[np.float32], excluded: frozenset[str]
@@ -148,7 +196,7 @@ class Search:
         rows = await self._vectors.fetch(spec, ids, with_vector=True, timeout_s=self._timeout_s)
         scored = [(row.id, row.vector @ query) for row in rows if row.vector is not None]
         found = [i for i, _ in scored]
-        return _top(found, np.array([score for _, score in scored]), self._plan.page_size)
+        return list(_top(found, np.array([score for _, score in scored]), self._plan.page_size))
 
     async def _match_once(self) -> list[str]:
         """The items that match the filter, looked up once for all subjects of the request."""
@@ -166,6 +214,10 @@ class Search:
             limit=limit,
             timeout_s=self._timeout_s,
         )
+
+    async def with_fields(self, lists: Sequence[list[Hit]]) -> list[list[Hit]]:
+        """Lists of items with the fields to return, fetched where no search brought them."""
+        return await self._with_fields(self._items, lists)
 
     async def _with_fields(
         self, spec: CollectionSpec, lists: Sequence[list[Hit]]
@@ -188,6 +240,18 @@ def _limit(needed: int) -> int:
     return next((limit for limit in LIMITS if limit >= needed), MAX_LIMIT)
 
 
-def _top(ids: Sequence[str], scores: NDArray[np.float32], count: int) -> list[Hit]:
+def _without(found: Found, excluded: frozenset[str], count: int) -> Found:
+    """The best that are not excluded."""
+    if excluded.isdisjoint(found.ids):
+        return found[:count]
+    places = [place for place, id_ in enumerate(found.ids) if id_ not in excluded][:count]
+    return Found(
+        [found.ids[place] for place in places],
+        [found.scores[place] for place in places],
+        [found.rows[place] for place in places] if found.rows else (),
+    )
+
+
+def _top(ids: Sequence[str], scores: NDArray[np.float32], count: int) -> Found:
     order = np.argsort(-scores, kind="stable")[:count]
-    return [Hit(ids[i], float(scores[i])) for i in order]
+    return Found([ids[i] for i in order], scores[order].tolist())

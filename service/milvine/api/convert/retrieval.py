@@ -19,7 +19,7 @@ from milvine.api.convert.values import (
 from milvine.api.paging import size_of
 from milvine.domain.catalog import Catalog
 from milvine.domain.errors import InvalidArgument
-from milvine.domain.hit import Hit, Recommendation, Source
+from milvine.domain.hit import Hit, Recommendation, SearchMethod, Source
 from milvine.domain.query import (
     DEFAULT_PAGE_SIZE,
     Consistency,
@@ -46,6 +46,9 @@ _CONSISTENCIES: Mapping[int, Consistency] = {
 }
 _MAX_RETURN_FIELDS = 64
 _SOURCES = {source: retrieval_pb2.Source.Value(f"SOURCE_{source}") for source in Source}
+_METHODS = {
+    method: retrieval_pb2.SearchMethod.Value(f"SEARCH_METHOD_{method}") for method in SearchMethod
+}
 
 Recommending: TypeAlias = pb.RecommendRequest | pb.BatchRecommendRequest
 Searching: TypeAlias = Recommending | pb.SimilarItemsRequest | pb.SimilarUsersRequest
@@ -125,13 +128,17 @@ def recommendation_message(found: Recommendation) -> pb.RecommendResponse:
         release_id=found.release_id,
         source=_SOURCES[found.source],
         shortfall=_shortfall(found),
+        method=_METHODS[found.method],
     )
 
 
 def similar_items_message(found: Neighbours) -> pb.SimilarItemsResponse:
     """The message of items like an item."""
     return pb.SimilarItemsResponse(
-        hits=_item_hits(found.hits), release_id=found.release_id, shortfall=_shortfall(found)
+        hits=_item_hits(found.hits),
+        release_id=found.release_id,
+        shortfall=_shortfall(found),
+        method=_METHODS[found.method],
     )
 
 
@@ -142,7 +149,10 @@ def similar_users_message(found: Neighbours) -> pb.SimilarUsersResponse:
         for hit in found.hits
     ]
     return pb.SimilarUsersResponse(
-        hits=hits, release_id=found.release_id, shortfall=_shortfall(found)
+        hits=hits,
+        release_id=found.release_id,
+        shortfall=_shortfall(found),
+        method=_METHODS[found.method],
     )
 
 
