@@ -130,10 +130,10 @@ def test_selection_refused(kind, fields, field):
 
 @pytest.mark.parametrize(
     ("ids", "field"),
-    [(["a"] * 10_001, "exclude_item_ids"), (["a", ""], "exclude_item_ids[1]")],
+    [(["a"] * 100_001, "exclude_item_ids"), (["a", ""], "exclude_item_ids[1]")],
 )
 def test_excluded_refused(ids, field):
-    """At most 10,000 good ids are excluded."""
+    """At most 100,000 good ids are excluded."""
     request = pb.RecommendRequest(exclude_item_ids=ids)
     assert fault(convert.recommended, request)[0][0] == field
 
