@@ -11,6 +11,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     Table,
@@ -141,4 +142,12 @@ LEASES = Table(
     Column("name", Bytes, primary_key=True),
     Column("owner", Bytes, nullable=False),
     Column("until", BigInteger, nullable=False),
+)
+
+KEYS = Table(
+    "keys",
+    METADATA,
+    Column("name", Bytes, primary_key=True),
+    Column("secret", LargeBinary, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
 )

@@ -7,6 +7,7 @@ from milvine.records.database import Database, connect
 from milvine.records.entities import Entities
 from milvine.records.erasure import Erasures
 from milvine.records.interactions import Interactions
+from milvine.records.keys import Keys
 from milvine.records.leases import Leases
 from milvine.records.migrate import migrate
 from milvine.records.models import Models
@@ -39,6 +40,7 @@ class Records:
         self.operations = Operations(database)
         self.leases = Leases(database)
         self.strays = Strays(database)
+        self.keys = Keys(database)
 
     @classmethod
     def open(cls, url: str, *, timeout_s: float = 10.0) -> Records:
