@@ -1,24 +1,43 @@
-"""Which release answers: the active one of a catalog, resolved once a request."""
+"""Which release answers: the active one of a catalog, or another that a request names."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeAlias
 
 from milvine.artifacts import Artifacts
-from milvine.domain.catalog import Catalog, Field
+from milvine.domain.catalog import Catalog
 from milvine.domain.entity import Side
-from milvine.domain.errors import DeadlineExceeded, FailedPrecondition, Reason, Unavailable
-from milvine.domain.release import Release
+from milvine.domain.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    NotFound,
+    Reason,
+    Unavailable,
+)
+from milvine.domain.release import Release, ReleaseState
 from milvine.models.serving import ServingModel, load_serving_model
 from milvine.records import Records
 from milvine.retrieval.plan import Scope
 from milvine.vectors.layout import Layout, layout
 
+MOST_OTHERS = 4
+"""How many releases that are not active stay loaded; their item vectors are in memory."""
 
-@dataclass(frozen=True, slots=True, eq=False)
+_Key: TypeAlias = tuple[str, str]
+"""The ids of a catalog and of a release, the latter empty for the active one."""
+
+
+@dataclass(frozen=True, eq=False)
 class Active:
-    """A release with all that a request needs of it; a request keeps it to its end."""
+    """A release that answers, with all that a request needs of it; a request keeps it to its end.
+
+    Mostly the active one of its catalog, else one that a request named.
+    """
 
     catalog: Catalog
     release: Release
@@ -28,83 +47,138 @@ class Active:
 
     def scope(self, side: Side) -> Scope:
         """What a selection for a side can name."""
-        declared = self.release.fields(side)
-        later = {field.name for field in self._declared(side)} - {f.name for f in declared}
-        return Scope(f"{self.release.id}/{side}", declared, frozenset(later))
-
-    def _declared(self, side: Side) -> tuple[Field, ...]:
-        return self.catalog.item_fields if side is Side.ITEM else self.catalog.user_fields
+        return self._scopes[side]
 
     def layout(self, side: Side) -> Layout:
         """The collections of a side."""
-        return layout(self.release, side, self.served.dimension, self.served.taste_dimension)
+        return self._layouts[side]
+
+    @cached_property
+    def _scopes(self) -> Mapping[Side, Scope]:
+        return {side: self._scope(side) for side in Side}
+
+    def _scope(self, side: Side) -> Scope:
+        declared = self.release.fields(side)
+        later = {f.name for f in side.fields(self.catalog)} - {f.name for f in declared}
+        return Scope(f"{self.release.id}/{side}", declared, frozenset(later))
+
+    @cached_property
+    def _layouts(self) -> Mapping[Side, Layout]:
+        dimensions = (self.served.dimension, self.served.taste_dimension)
+        return {side: layout(self.release, side, *dimensions) for side in Side}
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
     active: Active
-    fresh_until: float
+    fresh_until: float = 0.0
+
+    @property
+    def is_fresh(self) -> bool:
+        return self.fresh_until > _now()
 
 
 class ActiveReleases:
-    """The active releases by catalog, looked up again after `refresh_s`.
+    """The releases that answer, looked up again after `refresh_s`.
 
-    An activation by this process shows at once, by `forget`; another process's after `refresh_s`.
-    While the records do not answer, the release that was active last goes on serving.
+    An activation by this process shows at once, by `forget`; another process's, and the deletion
+    of a release, after `refresh_s`. While the records do not answer, what was known goes on.
     """
 
     def __init__(self, records: Records, artifacts: Artifacts, *, refresh_s: float) -> None:
         self._records = records
         self._artifacts = artifacts
         self._refresh_s = refresh_s
-        self._entries: dict[str, _Entry] = {}
-        self._looks: dict[str, asyncio.Task[Active]] = {}
+        self._active: dict[str, _Entry] = {}
+        self._others: OrderedDict[_Key, _Entry] = OrderedDict()
+        """The longest unused first."""
+        self._looks: dict[_Key, asyncio.Task[Active]] = {}
 
-    async def get(self, catalog_id: str) -> Active:
-        """The active release of a catalog.
+    async def get(self, catalog_id: str, release_id: str = "") -> Active:
+        """A release of a catalog: the active one, or the one that is named.
 
         Raises:
-            NotFound: There is no such catalog.
-            FailedPrecondition: It has no active release.
+            NotFound: There is no such catalog, or it has no such release.
+            FailedPrecondition: It has no active release, or the one that is named is not READY.
             Unavailable: The records do not answer, and it has not been asked for before.
         """
-        entry = self._entries.get(catalog_id)
-        if entry and entry.fresh_until > _now():
+        entry = self._entry(catalog_id, release_id)
+        if entry and entry.is_fresh:
             return entry.active
-        if catalog_id not in self._looks:
-            look = asyncio.create_task(self._look(catalog_id, entry.active if entry else None))
-            self._looks[catalog_id] = look
-            look.add_done_callback(lambda done: self._end(catalog_id, done))
-        return await asyncio.shield(self._looks[catalog_id])  # others wait for it, too
+        key = (catalog_id, release_id)
+        if key not in self._looks:
+            look = asyncio.create_task(self._look(key, entry.active if entry else None))
+            self._looks[key] = look
+            look.add_done_callback(lambda done: self._end(key, done))
+        return await asyncio.shield(self._looks[key])  # others wait for it, too
 
     def forget(self, catalog_id: str) -> None:
-        """Look the catalog up anew at the next request, whatever a look under way will see."""
-        self._entries.pop(catalog_id, None)
-        self._looks.pop(catalog_id, None)
+        """Look the catalog up anew at the next request, whatever looks under way will see."""
+        for key in [key for key in self._looks if key[0] == catalog_id]:
+            del self._looks[key]
+        for key in [key for key in self._others if key[0] == catalog_id]:
+            self._others[key] = _Entry(self._others[key].active)
+        if entry := self._active.pop(catalog_id, None):
+            self._keep(_Entry(entry.active))  # there may be pages of it to come
 
-    def _end(self, catalog_id: str, look: asyncio.Task[Active]) -> None:
+    def _entry(self, catalog_id: str, release_id: str) -> _Entry | None:
+        active = self._active.get(catalog_id)
+        if not release_id:
+            return active
+        if active and active.active.release.id == release_id and active.is_fresh:
+            return active
+        if other := self._others.get((catalog_id, release_id)):
+            self._others.move_to_end((catalog_id, release_id))
+        return other
+
+    def _keep(self, entry: _Entry) -> None:
+        """Keep a release that is not, or no more, known as the active one."""
+        key = (entry.active.catalog.id, entry.active.release.id)
+        self._others[key] = entry
+        self._others.move_to_end(key)
+        if len(self._others) > MOST_OTHERS:
+            self._others.popitem(last=False)
+
+    def _end(self, key: _Key, look: asyncio.Task[Active]) -> None:
         has_failed = look.cancelled() or look.exception() is not None
-        if self._looks.get(catalog_id) is not look:
+        if self._looks.get(key) is not look:
             return  # what it saw may be from before an activation
-        del self._looks[catalog_id]
+        del self._looks[key]
+        catalog_id, release_id = key
+        before = self._others.pop(key, None) if release_id else self._active.pop(catalog_id, None)
         if has_failed:
-            self._entries.pop(catalog_id, None)
-        else:
-            self._entries[catalog_id] = _Entry(look.result(), _now() + self._refresh_s)
+            return
+        entry = _Entry(look.result(), _now() + self._refresh_s)
+        if release_id:
+            self._keep(entry)
+            return
+        self._active[catalog_id] = entry
+        if before and before.active.release.id != entry.active.release.id:
+            self._keep(_Entry(before.active))
 
-    async def _look(self, catalog_id: str, known: Active | None) -> Active:
+    async def _look(self, key: _Key, known: Active | None) -> Active:
         try:
-            catalog, release_id = await asyncio.to_thread(self._read, catalog_id)
-            if known and known.release.id == release_id:
-                return replace(known, catalog=catalog)
+            catalog, release_id = await asyncio.to_thread(self._read, key)
+            if loaded := self._loaded(catalog.id, release_id):
+                return loaded if loaded.catalog == catalog else replace(loaded, catalog=catalog)
             return await self._artifacts.loaders.run(self._load, catalog, release_id)
         except (Unavailable, DeadlineExceeded):
             if known is None:
                 raise
             return known
 
-    def _read(self, catalog_id: str) -> tuple[Catalog, str]:
+    def _loaded(self, catalog_id: str, release_id: str) -> Active | None:
+        entries = (self._active.get(catalog_id), self._others.get((catalog_id, release_id)))
+        known = (entry.active for entry in entries if entry)
+        return next((active for active in known if active.release.id == release_id), None)
+
+    def _read(self, key: _Key) -> tuple[Catalog, str]:
+        """The catalog as it is, and the release that is to answer."""
+        catalog_id, release_id = key
         catalog = self._records.catalogs.get(catalog_id)
+        if release_id:
+            _check(self._records.releases.get(release_id), catalog_id)
+            return catalog, release_id
         if catalog.active_release_id is None:
             raise FailedPrecondition(
                 f"catalog {catalog_id!r} has no active release; train a model and publish it",
@@ -118,6 +192,18 @@ class ActiveReleases:
         model = self._records.models.get(release.model_id)
         served = load_serving_model(self._artifacts, model)
         return Active(catalog, release, served, model.event_types)
+
+
+def _check(release: Release, catalog_id: str) -> None:
+    """Raise unless a release can answer for a catalog."""
+    if release.catalog_id != catalog_id:
+        raise NotFound.of("release", release.id)
+    if release.state is not ReleaseState.READY:
+        raise FailedPrecondition(
+            f"release {release.id!r} is {release.state}; only a READY or ACTIVE one answers",
+            Reason.WRONG_STATE,
+            {"release_id": release.id, "state": str(release.state)},
+        )
 
 
 def _now() -> float:
