@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import structlog
@@ -10,20 +11,29 @@ import structlog
 from milvine.settings import LogFormat, Settings
 
 
-def configure_logs(settings: Settings) -> None:
-    """Set up the logs of this process."""
+def configure_logs(settings: Settings, *, with_pid: bool = False) -> None:
+    """Set up the logs of this process; `with_pid` for one of several that log to one place."""
     level = logging.getLevelNamesMapping()[settings.log_level.name]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            *([_add_pid] if with_pid else []),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             _renderer(settings.log_format),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # One write a line: several processes share stderr.
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
+
+
+def _add_pid(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    event["pid"] = os.getpid()
+    return event
 
 
 def _renderer(log_format: LogFormat) -> structlog.typing.Processor:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +12,14 @@ import grpc
 import structlog
 from grpc_health.v1 import health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from threadpoolctl import threadpool_limits
 
 from milvine.api import SERVICE_NAMES, Services, build_server
-from milvine.attached import AttachedWorker
+from milvine.attached import run_worker, until_parted
 from milvine.domain.errors import InvalidArgument
-from milvine.events import first_of
+from milvine.events import beside, first_of, stop_signal
+from milvine.metrics import serve_metrics
 from milvine.models import families
 from milvine.models.base import Family
 from milvine.records import Records
@@ -32,6 +32,8 @@ from milvine.training.device import resolve_device
 from milvine.vectors import Vectors
 
 log = structlog.get_logger(__name__)
+
+SETTLE_S = 5.0
 
 _Status = HealthCheckResponse.ServingStatus
 
@@ -105,18 +107,30 @@ class Running:
 
 
 async def serve(
-    settings: Settings, *, with_worker: bool, on_ready: Callable[[str], None] = lambda _: None
+    settings: Settings,
+    *,
+    with_worker: bool,
+    is_member: bool = False,
+    on_ready: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then let the calls in flight end.
+
+    Args:
+        settings: Where to serve, and over which stores.
+        with_worker: Whether to keep a worker process beside it.
+        is_member: Whether this is one of several processes of one supervisor, at one port.
+        on_ready: Called with the address once it listens.
 
     Raises:
         MilvineError: A setting is wrong, or a store can never be there.
     """
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    async with running(settings, with_worker=with_worker) as server:
+    stopping = stop_signal()
+    async with AsyncExitStack() as parts:
+        if is_member:
+            await parts.enter_async_context(beside(_stop_when_parted(stopping)))
+        server = await parts.enter_async_context(
+            running(settings, with_worker=with_worker, shares_port=is_member)
+        )
         on_ready(server.address)
         await first_of(stopping, server.stores.failed)
         log.info("stopping", drain_s=settings.drain_s)
@@ -125,7 +139,9 @@ async def serve(
 
 
 @asynccontextmanager
-async def running(settings: Settings, *, with_worker: bool) -> AsyncIterator[Running]:
+async def running(
+    settings: Settings, *, with_worker: bool, shares_port: bool = False
+) -> AsyncIterator[Running]:
     """Run a server; leaving it stops the parts in the order in which they depend on each other.
 
     Health says NOT_SERVING first, calls in flight end, then the worker, then the stores.
@@ -138,17 +154,25 @@ async def running(settings: Settings, *, with_worker: bool) -> AsyncIterator[Run
     stores = Stores(settings)
     registry = CollectorRegistry()
     probe = health.aio.HealthServicer()
-    server = build_server(LiveServices(stores, settings), health_servicer=probe, registry=registry)
-    address = _bind(server, settings)
+    server = build_server(
+        LiveServices(stores, settings),
+        health_servicer=probe,
+        registry=registry,
+        shares_port=shares_port,
+    )
+    address = None if shares_port else _bind(server, settings)
     async with AsyncExitStack() as parts:
         # Requests solve many small systems: threads for one of them cost more than they bring.
         parts.enter_context(threadpool_limits(1, user_api="blas"))
         parts.push_async_callback(stores.close)
-        parts.enter_context(_metrics(settings, registry))
-        await parts.enter_async_context(_beside(stores.watch()))
+        parts.enter_context(serve_metrics(settings, registry))
+        await parts.enter_async_context(beside(stores.watch()))
         if with_worker:
-            await parts.enter_async_context(_beside(_run_worker(stores)))
-        await parts.enter_async_context(_beside(_tell_health(stores, probe)))
+            await parts.enter_async_context(beside(run_worker(stores.connected)))
+        await parts.enter_async_context(beside(_tell_health(stores, probe)))
+        if address is None:
+            await _settle(stores)
+            address = _bind(server, settings)
         await server.start()
         parts.push_async_callback(server.stop, settings.drain_s)
         parts.push_async_callback(probe.enter_graceful_shutdown)
@@ -173,48 +197,15 @@ def _bind(server: grpc.aio.Server, settings: Settings) -> str:
     return joined(settings.host, port)
 
 
-@contextmanager
-def _metrics(settings: Settings, registry: CollectorRegistry) -> Iterator[None]:
-    """Serve metrics, if there is a port for them, until the block ends."""
-    if not settings.metrics_port:
-        yield
-        return
-    try:
-        http, thread = start_http_server(settings.metrics_port, settings.host, registry)
-    except OSError as exc:
-        raise InvalidArgument.at(
-            "MILVINE_METRICS_PORT",
-            f"can't listen at {joined(settings.host, settings.metrics_port)}: {exc.strerror}",
-        ) from exc
-    try:
-        yield
-    finally:
-        http.shutdown()
-        http.server_close()
-        thread.join()
+async def _settle(stores: Stores) -> None:
+    """Leave connections to the other processes until this one has its stores, or may never have."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(first_of(stores.connected, stores.failed), SETTLE_S)
 
 
-@asynccontextmanager
-async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Do work until the block ends; that it failed before is logged."""
-    task = asyncio.create_task(work)
-    task.add_done_callback(_log_fault)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
-def _log_fault(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (fault := task.exception()):
-        log.error("a part of the server failed", exc_info=fault)
-
-
-async def _run_worker(stores: Stores) -> None:
-    # An embedded Milvus belongs to the server: the worker attaches to it.
-    await stores.connected.wait()
-    await AttachedWorker().run()
+async def _stop_when_parted(stopping: asyncio.Event) -> None:
+    await until_parted()
+    stopping.set()
 
 
 async def _tell_health(stores: Stores, probe: health.aio.HealthServicer) -> None:

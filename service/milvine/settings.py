@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from milvine.domain.errors import InvalidArgument
 
+MOST_PROCESSES = 256
+
 
 class LogLevel(StrEnum):
     """How severe a log line is at least."""
@@ -59,6 +61,8 @@ class Settings(BaseSettings):
     """The address to serve gRPC on."""
     port: int = Field(default=50051, ge=0, le=65535)
     """The port to serve gRPC on; 0 takes a free one."""
+    processes: int = Field(default=1, ge=1, le=MOST_PROCESSES)
+    """The server processes that share the port; each answers a part of the connections."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """The port to serve Prometheus metrics on; 0 serves none."""
     tls_cert_file: Path | None = None

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import signal
 import socket
-import sys
 from collections.abc import Callable
 
 import structlog
 
-from milvine.events import first_of
+from milvine.attached import until_parted
+from milvine.events import first_of, stop_signal
 from milvine.jobs.handlers import handlers
 from milvine.jobs.runner import Runner
 from milvine.releases import Follower, Sweeper
@@ -36,15 +35,12 @@ async def work(
     Raises:
         MilvineError: A setting is wrong, or a store can never be there.
     """
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    stopping = stop_signal()
     on_start()
     stores = Stores(settings)
     tasks = [asyncio.create_task(stores.watch())]
     if attached:
-        tasks.append(asyncio.create_task(_stop_with_server(stopping)))
+        tasks.append(asyncio.create_task(_stop_when_parted(stopping)))
     try:
         await first_of(stores.connected, stores.failed, stopping)
         if stores.failure is not None:
@@ -78,10 +74,6 @@ async def _work(settings: Settings, stores: Stores, stopping: asyncio.Event) -> 
         group.create_task(sweeper.run(stopping))
 
 
-async def _stop_with_server(stopping: asyncio.Event) -> None:
-    reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
-    )
-    await reader.read()  # returns when the other end is closed, however the server ended
+async def _stop_when_parted(stopping: asyncio.Event) -> None:
+    await until_parted()
     stopping.set()

@@ -72,14 +72,22 @@ class MilvineServer:
 
     def worker_pid(self) -> int:
         """The process of the worker that the server started; waits for it."""
+        return self.pids(b"worker", 1)[0]
+
+    def member_pids(self, count: int) -> list[int]:
+        """The server processes of a supervisor, by number; waits until there are so many."""
+        return self.pids(b"--member", count)
+
+    def pids(self, word: bytes, count: int) -> list[int]:
+        """The children with a word in their command; waits until there are so many."""
         assert self._process is not None
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            for pid in _children(self._process.pid):
-                if b"worker" in _command(pid):
-                    return pid
+            found = [pid for pid in _children(self._process.pid) if word in _command(pid)]
+            if len(found) == count:
+                return found
             time.sleep(0.02)
-        raise AssertionError(f"no worker:\n{self.log()}")
+        raise AssertionError(f"not {count} of {word!r}:\n{self.log()}")
 
     def kill(self) -> None:
         """Kill the server as a crash would; its worker ends by itself."""

@@ -43,7 +43,11 @@ class Calls:
             registry=registry,
         )
         self._in_flight = Gauge(
-            "milvine_grpc_calls_in_flight", "Calls under way.", ["method"], registry=registry
+            "milvine_grpc_calls_in_flight",
+            "Calls under way.",
+            ["method"],
+            registry=registry,
+            multiprocess_mode="livesum",  # where several processes count, the sum over live ones
         )
 
     def method(self, path: str) -> Method:

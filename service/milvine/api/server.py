@@ -58,8 +58,6 @@ _MAX_MESSAGE_BYTES = 64 * 2**20
 _CHANNEL_ARGUMENTS = (
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
-    # A second server is to be told that the port is taken, not to get every other connection.
-    ("grpc.so_reuseport", 0),
     # A connection that is silent for a minute is asked whether it lives, and may ask more often.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -73,6 +71,7 @@ def build_server(
     *,
     health_servicer: health.aio.HealthServicer | None = None,
     registry: CollectorRegistry | None = None,
+    shares_port: bool = False,
 ) -> grpc.aio.Server:
     """A server with every service, health and reflection; the caller binds its port and starts it.
 
@@ -80,9 +79,12 @@ def build_server(
         services: what the servicers call.
         health_servicer: tells probes how the server is; without one they hear SERVING.
         registry: where the metrics of calls are kept; without one they are not read.
+        shares_port: whether other processes of this user may listen at its port, each for a part
+            of the connections. Else a second server is told that the port is taken.
     """
     calls = Calls(registry or CollectorRegistry(), timeout_s=services.call_timeout_s)
-    server = grpc.aio.server(interceptors=[Interceptor(calls)], options=_CHANNEL_ARGUMENTS)
+    options = (*_CHANNEL_ARGUMENTS, ("grpc.so_reuseport", int(shares_port)))
+    server = grpc.aio.server(interceptors=[Interceptor(calls)], options=options)
     _add_servicers(server, services)
     health_pb2_grpc.add_HealthServicer_to_server(
         health_servicer or health.aio.HealthServicer(), server

@@ -13,6 +13,7 @@ from milvine.cli.command import Local, local
 from milvine.cli.configuration import load_settings, masked
 from milvine.cli.output import Column, table
 from milvine.logs import configure_logs
+from milvine.settings import MOST_PROCESSES, Settings
 
 _PORT = click.IntRange(0, 65535)
 
@@ -23,25 +24,42 @@ class ServeArgs:
 
     host: str | None
     port: int | None
+    processes: int | None
     metrics_port: int | None
     no_worker: bool
+    member: bool
+
+    def settings(self) -> Settings:
+        """The settings, with what was asked in their place."""
+        chosen = {
+            "host": self.host,
+            "port": self.port,
+            "processes": self.processes,
+            "metrics_port": self.metrics_port,
+        }
+        return load_settings().model_copy(
+            update={name: value for name, value in chosen.items() if value is not None}
+        )
 
 
 @click.command()
 @click.option("--host", metavar="ADDRESS", help="The address to serve on.")
 @click.option("--port", type=_PORT, help="The port to serve gRPC on; 0 takes a free one.")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, MOST_PROCESSES),
+    metavar="N",
+    help="How many processes share the port.",
+)
 @click.option("--metrics-port", type=_PORT, help="The port of Prometheus metrics; 0 for none.")
 @click.option("--no-worker", is_flag=True, help="Leave long work to `milvine worker` processes.")
+@click.option("--member", is_flag=True, hidden=True, help="Be one of several processes.")
 @local(ServeArgs)
 def serve(here: Local, args: ServeArgs) -> None:
     """Serve gRPC until SIGTERM or Ctrl-C, with a worker beside it unless told not to."""
-    from milvine.server import serve as run_server  # noqa: PLC0415 - torch takes seconds to load
-
-    chosen = {"host": args.host, "port": args.port, "metrics_port": args.metrics_port}
-    settings = load_settings().model_copy(
-        update={name: value for name, value in chosen.items() if value is not None}
-    )
-    configure_logs(settings)
+    settings = args.settings()
+    has_members = settings.processes > 1 and not args.member
+    configure_logs(settings, with_pid=has_members or args.member)
 
     def say(address: str) -> None:
         if here.output.is_json:
@@ -49,7 +67,17 @@ def serve(here: Local, args: ServeArgs) -> None:
         else:
             here.output.note(f"Serving gRPC at {address}; Ctrl-C stops.")
 
-    asyncio.run(run_server(settings, with_worker=not args.no_worker, on_ready=say))
+    with_worker = not args.no_worker
+    if has_members:
+        from milvine.supervisor import supervise  # noqa: PLC0415 - loads the stores
+
+        asyncio.run(supervise(settings, with_worker=with_worker, on_ready=say))
+    else:
+        from milvine.server import serve as run_server  # noqa: PLC0415 - torch takes seconds
+
+        asyncio.run(
+            run_server(settings, with_worker=with_worker, is_member=args.member, on_ready=say)
+        )
 
 
 @dataclass(frozen=True, slots=True)
