@@ -13,13 +13,21 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from milvine.domain.errors import InvalidArgument
-from milvine.domain.query import Consistency, HistorySubject, Subject, UserSubject, VectorSubject
+from milvine.domain.query import (
+    Consistency,
+    ExamplesSubject,
+    HistorySubject,
+    Subject,
+    UserSubject,
+    VectorSubject,
+)
 from milvine.models.base import Histories
 from milvine.models.histories import history_of
 from milvine.models.vocabulary import Vocabulary
 from milvine.records import Records
 from milvine.retrieval.active import Active
 from milvine.retrieval.batches import Batches
+from milvine.retrieval.examples import seen_in, taste_of
 from milvine.retrieval.remembered import Remembered
 
 READS = 2
@@ -111,34 +119,46 @@ def _find(records: Records, active: Active, subjects: Sequence[Subject]) -> list
     anonymous = [s.events for s in subjects if isinstance(s, HistorySubject)]
     events = records.interactions.history(active.catalog.id, user_ids)
     users = Vocabulary(user_ids)
-    histories = _join(
+    joined = _join(
         [
-            _histories(active, events, users),
-            *(_histories(active, table, None) for table in anonymous),
+            histories(active, events, users),
+            *(histories(active, table) for table in anonymous),
         ]
     )
     seen = _split(events, users) + [tuple(table["item_id"].to_pylist()) for table in anonymous]
-    people = _encoded(active, histories, seen)
+    people = _encoded(active, joined, seen)
     others = iter(people[len(users) :])
     by_user = dict(zip(user_ids, people, strict=False))
-    return [
-        by_user[subject.user_id] if isinstance(subject, UserSubject) else next(others)
-        for subject in subjects
-    ]
+    found = []
+    for subject in subjects:
+        match subject:
+            case UserSubject(user_id):
+                found.append(by_user[user_id])
+            case ExamplesSubject():
+                found.append(_exemplified(active, subject))
+            case _:
+                found.append(next(others))
+    return found
 
 
-def _histories(active: Active, events: pa.Table, users: Vocabulary | None) -> Histories:
+def _exemplified(active: Active, subject: ExamplesSubject) -> Person:
+    taste = taste_of(active.served, subject)
+    return Person(None if taste is None else taste.vector(), seen_in(subject))
+
+
+def histories(active: Active, events: pa.Table, users: Vocabulary | None = None) -> Histories:
+    """What the model of a release sees of interactions; without users all are one person's."""
     if active.event_types:
         events = events.filter(pc.is_in(events["event_type"], pa.array(active.event_types)))
     served = active.served
     return history_of(events, active.catalog, served.feedback, items=served.items, users=users)
 
 
-def _encoded(active: Active, histories: Histories, seen: Sequence[tuple[str, ...]]) -> list[Person]:
-    known = np.flatnonzero(histories.lengths > 0)
+def _encoded(active: Active, joined: Histories, seen: Sequence[tuple[str, ...]]) -> list[Person]:
+    known = np.flatnonzero(joined.lengths > 0)
     people = [Person(None, items) for items in seen]
     if len(known):
-        vectors = active.served.encoder.encode(histories.take(known))
+        vectors = active.served.encoder.encode(joined.take(known))
         for row, vector in zip(known.tolist(), vectors, strict=True):
             people[row] = Person(vector, seen[row])
     return people

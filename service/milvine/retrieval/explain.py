@@ -1,0 +1,159 @@
+"""Why an item was recommended: what each item of a history does to its score.
+
+An item of a history counts by how much lower a score would be without it: the history is encoded
+once as it is and once without each of its latest items. That is defined for every family, and
+because a score is an inner product, one difference of vectors for each item of the history answers
+for every hit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from milvine.domain.hit import Explanation, Hit
+from milvine.domain.query import (
+    Consistency,
+    ExamplesSubject,
+    HistorySubject,
+    Subject,
+    UserSubject,
+    VectorSubject,
+)
+from milvine.models.base import Histories
+from milvine.models.serving import ServingModel
+from milvine.records import Records
+from milvine.retrieval.active import Active
+from milvine.retrieval.examples import seen_in, taste_of
+from milvine.retrieval.people import People, Person, histories
+
+MOST_LOOKED_AT = 100
+"""Of a longer history, the latest items are looked at; of examples, those that weigh most."""
+MOST_CONTRIBUTIONS = 10
+
+Vectors: TypeAlias = NDArray[np.float32]
+Boosts: TypeAlias = Mapping[str, tuple[tuple[int, float], ...]]
+"""By hit, the places of the boosts that apply to it, and the factor of each."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reasons:
+    """What the items of a history do to the vector of its subject."""
+
+    items: tuple[str, ...] = ()
+    shifts: Vectors | None = None
+    """(items, dimension): the vector of the subject, less the one without each item; None: none."""
+
+    def contributions(self, item_vectors: Vectors) -> list[tuple[tuple[str, float], ...]]:
+        """What counts most for or against each of some items, (n, dimension), most first."""
+        if self.shifts is None:
+            return [()] * len(item_vectors)
+        amounts = item_vectors @ self.shifts.T  # (n, items)
+        order = np.argsort(-np.abs(amounts), axis=1, kind="stable")[:, :MOST_CONTRIBUTIONS]
+        return [
+            tuple((self.items[place], float(row[place])) for place in places)
+            for row, places in zip(amounts, order.tolist(), strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explained:
+    """A subject that is placed, and why it is there."""
+
+    person: Person
+    reasons: Reasons
+
+
+class Explainer:
+    """Places subjects as People does, so that what places them can be told.
+
+    Histories are read anew, and never shared with other requests: to explain costs an encoding for
+    each item that is looked at.
+    """
+
+    def __init__(self, records: Records, people: People) -> None:
+        self._records = records
+        self._people = people
+
+    async def place(self, active: Active, subjects: Sequence[Subject]) -> list[Explained]:
+        """Place subjects in the space of a release, in their order.
+
+        Raises:
+            InvalidArgument: A vector has another dimension.
+            Unavailable: The records do not answer.
+        """
+        return [await self._place(active, subject) for subject in subjects]
+
+    async def _place(self, active: Active, subject: Subject) -> Explained:
+        match subject:
+            case UserSubject() | HistorySubject():
+                return await asyncio.to_thread(self._by_history, active, subject)
+            case ExamplesSubject():
+                return await asyncio.to_thread(_by_examples, active.served, subject)
+            case VectorSubject():
+                (person,) = await self._people.place(active, [subject], Consistency.BOUNDED)
+                return Explained(person, Reasons())
+
+    def _by_history(self, active: Active, subject: UserSubject | HistorySubject) -> Explained:
+        events = self._events(active, subject)
+        history, seen = histories(active, events), tuple(events["item_id"].to_pylist())
+        if not len(history.items):
+            return Explained(Person(None, seen), Reasons())
+        places = np.arange(len(history.items))[::-1][:MOST_LOOKED_AT]
+        vectors = active.served.encoder.encode(_leaving_out(history, places))
+        items = tuple(active.served.items.take(history.items[places]))
+        return Explained(Person(vectors[0], seen), Reasons(items, vectors[0] - vectors[1:]))
+
+    def _events(self, active: Active, subject: UserSubject | HistorySubject) -> pa.Table:
+        if isinstance(subject, HistorySubject):
+            return subject.events
+        return self._records.interactions.history(active.catalog.id, [subject.user_id])
+
+
+def explained(
+    hits: Sequence[Hit],
+    bases: Mapping[str, float],
+    reasons: Reasons,
+    served: ServingModel,
+    boosts: Boosts,
+) -> list[Hit]:
+    """Hits with explanations.
+
+    Args:
+        hits: Items of the release.
+        bases: Their scores before boosts, by item.
+        reasons: Why the subject is where it is.
+        served: The model of the release.
+        boosts: What applied.
+    """
+    rows = served.items.rows([hit.id for hit in hits])
+    found = reasons.contributions(served.item_vectors[rows])
+    return [
+        replace(hit, explanation=Explanation(bases[hit.id], one, boosts.get(hit.id, ())))
+        for hit, one in zip(hits, found, strict=True)
+    ]
+
+
+def _by_examples(served: ServingModel, subject: ExamplesSubject) -> Explained:
+    taste = taste_of(served, subject)
+    if taste is None:
+        return Explained(Person(None, seen_in(subject)), Reasons())
+    places = np.argsort(-np.abs(taste.weights), kind="stable")[:MOST_LOOKED_AT]
+    vector = taste.vector()
+    items = tuple(taste.items[place] for place in places.tolist())
+    reasons = Reasons(items, vector - taste.without_each(places))
+    return Explained(Person(vector, seen_in(subject)), reasons)
+
+
+def _leaving_out(history: Histories, places: NDArray[np.int64]) -> Histories:
+    """A person's history as it is, then without the event at each of some places."""
+    length, count = len(history.items), len(places)
+    kept = np.ones((1 + count, length), bool)
+    kept[np.arange(1, 1 + count), places] = False
+    return history.take(np.zeros(1 + count, np.int64)).keep(kept.ravel())
