@@ -9,8 +9,10 @@ from typing import TypeAlias
 import numpy as np
 
 from milvine.api.convert.interactions import history
+from milvine.api.convert.ranking import ranking
 from milvine.api.convert.values import (
     check_count,
+    filter_text,
     parameters,
     required_id,
     required_ids,
@@ -34,7 +36,6 @@ from milvine.domain.query import (
 from milvine.v1 import retrieval_pb2
 from milvine.v1 import retrieval_service_pb2 as pb
 
-MAX_FILTER_BYTES = 16_384
 MAX_EXCLUDED = 100_000
 MAX_SUBJECTS = 256
 MAX_IDS = 1_000
@@ -92,6 +93,7 @@ def recommended(request: Recommending) -> Selection:
         exclude_ids=frozenset(excluded),
         include_seen=request.include_seen,
         consistency=_consistency(request.consistency),
+        ranking=ranking(request.ranking),
     )
 
 
@@ -105,7 +107,7 @@ def selection(request: Searching) -> Selection:
     """Which hits to find, by what all searches have in common."""
     return Selection(
         page_size=size_of(request.page_size, DEFAULT_PAGE_SIZE),
-        filter=_filter(request.filter),
+        filter=filter_text(request.filter, "filter"),
         filter_params=parameters(request.filter_params, "filter_params"),
         return_fields=_return_fields(request.return_fields),
     )
@@ -175,12 +177,6 @@ def embeddings_message(
         missing_user_ids=[i for i in user_ids if i not in found.users],
         release_id=found.release_id,
     )
-
-
-def _filter(text: str) -> str:
-    if len(text.encode()) > MAX_FILTER_BYTES:
-        raise InvalidArgument.at("filter", f"must be at most {MAX_FILTER_BYTES:,} bytes")
-    return text
 
 
 def _return_fields(names: Sequence[str]) -> tuple[str, ...]:

@@ -27,6 +27,8 @@ MIN_SECONDS = -62_135_596_800
 MAX_SECONDS = 253_402_300_799
 """The seconds of the first and the last moment that a Timestamp can be, in years 1 to 9999."""
 
+MAX_FILTER_BYTES = 16_384
+
 Parameter: TypeAlias = Scalar | tuple[Scalar, ...]
 
 
@@ -79,6 +81,13 @@ def field_value(value: value_pb2.Value, path: str) -> FieldValue:
         case kind:
             scalar: FieldValue = getattr(value, kind)
             return scalar
+
+
+def filter_text(text: str, path: str) -> str:
+    """The filter itself where it is not too long."""
+    if len(text.encode()) > MAX_FILTER_BYTES:
+        raise InvalidArgument.at(path, f"must be at most {MAX_FILTER_BYTES:,} bytes")
+    return text
 
 
 def parameters(values: Mapping[str, value_pb2.Value], path: str) -> dict[str, Parameter]:
