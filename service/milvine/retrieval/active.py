@@ -44,6 +44,14 @@ class Active:
     served: ServingModel
     event_types: tuple[str, ...]
     """The event types that the model learned from; empty for all."""
+    revision: int
+    """Up to which changes of items and users are in the release's collections, at least."""
+
+    def with_news(self, catalog: Catalog, revision: int) -> Active:
+        """The same release as the records know it now."""
+        if (catalog, revision) == (self.catalog, self.revision):
+            return self
+        return replace(self, catalog=catalog, revision=revision)
 
     def scope(self, side: Side) -> Scope:
         """What a selection for a side can name."""
@@ -158,10 +166,10 @@ class ActiveReleases:
 
     async def _look(self, key: _Key, known: Active | None) -> Active:
         try:
-            catalog, release_id = await asyncio.to_thread(self._read, key)
+            catalog, release_id, revision = await asyncio.to_thread(self._read, key)
             if loaded := self._loaded(catalog.id, release_id):
-                return loaded if loaded.catalog == catalog else replace(loaded, catalog=catalog)
-            return await self._artifacts.loaders.run(self._load, catalog, release_id)
+                return loaded.with_news(catalog, revision)
+            return await self._artifacts.loaders.run(self._load, catalog, release_id, revision)
         except (Unavailable, DeadlineExceeded):
             if known is None:
                 raise
@@ -172,26 +180,27 @@ class ActiveReleases:
         known = (entry.active for entry in entries if entry)
         return next((active for active in known if active.release.id == release_id), None)
 
-    def _read(self, key: _Key) -> tuple[Catalog, str]:
-        """The catalog as it is, and the release that is to answer."""
+    def _read(self, key: _Key) -> tuple[Catalog, str, int]:
+        """The catalog as it is, the release that is to answer, and the release's revision."""
         catalog_id, release_id = key
         catalog = self._records.catalogs.get(catalog_id)
         if release_id:
             _check(self._records.releases.get(release_id), catalog_id)
-            return catalog, release_id
+            return catalog, release_id, self._records.releases.synced(release_id)
         if catalog.active_release_id is None:
             raise FailedPrecondition(
                 f"catalog {catalog_id!r} has no active release; train a model and publish it",
                 Reason.NO_ACTIVE_RELEASE,
                 {"catalog_id": catalog_id},
             )
-        return catalog, catalog.active_release_id
+        active_id = catalog.active_release_id
+        return catalog, active_id, self._records.releases.synced(active_id)
 
-    def _load(self, catalog: Catalog, release_id: str) -> Active:
+    def _load(self, catalog: Catalog, release_id: str, revision: int) -> Active:
         release = self._records.releases.get(release_id)
         model = self._records.models.get(release.model_id)
         served = load_serving_model(self._artifacts, model)
-        return Active(catalog, release, served, model.event_types)
+        return Active(catalog, release, served, model.event_types, revision)
 
 
 def _check(release: Release, catalog_id: str) -> None:

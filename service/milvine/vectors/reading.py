@@ -93,20 +93,25 @@ class Queries:
         return self.engine.restored(found)
 
     async def fetch(
-        self, ids: Sequence[str], fields: Sequence[Field], *, with_vector: bool
+        self,
+        ids: Sequence[str],
+        fields: Sequence[Field],
+        *,
+        expression: str = "",
+        with_vector: bool,
     ) -> list[Row]:
-        """The rows of these ids that exist, in no order."""
+        """The rows of these ids that exist and match, in no order."""
         outputs = [columns.ID, *columns.names(fields), *([columns.VECTOR] if with_vector else [])]
         stored = self.engine.stored(ids)
         rows: list[Row] = []
         for at in range(0, len(stored), _FETCH_BATCH):
-            some = expressions.id_in(stored[at : at + _FETCH_BATCH])
+            some = expressions.one_of(expression, stored[at : at + _FETCH_BATCH])
             rows += self._rows(await self._ask(some, outputs), fields, with_vector=with_vector)
         return rows
 
-    async def count(self) -> int:
-        """The number of rows."""
-        data = await self._ask("", ["count(*)"])
+    async def count(self, expression: str = "") -> int:
+        """The number of rows that match; of all for ""."""
+        data = await self._ask(expression, ["count(*)"])
         return int(data[0].scalars.long_data.data[0])
 
     async def _ask(

@@ -121,6 +121,12 @@ class Vectors:
         """The exact number of rows."""
         return await Queries(self._connection.within(timeout_s), name, self._engine).count()
 
+    async def count_matching(
+        self, spec: CollectionSpec, expression: str, *, timeout_s: float
+    ) -> int:
+        """The number of rows that match, of those that were written until a moment ago."""
+        return await self._queries(spec.name, strong=False, timeout_s=timeout_s).count(expression)
+
     async def search(  # noqa: PLR0913 - options are named
         self,
         spec: CollectionSpec,
@@ -173,19 +179,23 @@ class Vectors:
             expression = expressions.one_of(expression, self._engine.stored(among))
         return await queries.match(expression, limit)
 
-    async def fetch(
+    async def fetch(  # noqa: PLR0913 - options are named
         self,
         spec: CollectionSpec,
         ids: Sequence[str],
         *,
+        expression: str = "",
         fields: Sequence[Field] = (),
         with_vector: bool = False,
         strong: bool = False,
         timeout_s: float,
     ) -> list[Row]:
-        """The rows of these ids that exist, in no particular order."""
+        """The rows of these ids that exist, in no particular order.
+
+        Of them, those that match `expression` where there is one.
+        """
         queries = self._queries(spec.name, strong=strong, timeout_s=timeout_s)
-        return await queries.fetch(ids, fields, with_vector=with_vector)
+        return await queries.fetch(ids, fields, expression=expression, with_vector=with_vector)
 
     async def point(self, alias: str, name: str, *, timeout_s: float) -> None:
         """Point an alias at a collection, new or moved; nothing where there are no aliases."""

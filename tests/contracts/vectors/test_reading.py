@@ -115,6 +115,34 @@ async def test_fetch_gives_the_vectors_of_those_that_exist(vectors: Vectors, lib
         np.testing.assert_array_equal(row.vector, library.vectors[library.ids.index(row.id)])
 
 
+async def test_fetch_gives_those_that_match(vectors: Vectors, library: Library):
+    """With an expression, only the rows among the ids that match come back."""
+    asked = ["book-3", "book-5", "nobody", "book-60"]
+    chosen = [
+        id_
+        for id_, row in zip(library.ids, library.rows, strict=True)
+        if id_ in asked and row.get("year", 0) > 1904
+    ]
+    rows = await vectors.fetch(
+        library.spec,
+        asked,
+        expression="_has_year == true and year > 1904",
+        fields=[YEAR],
+        timeout_s=SOON,
+    )
+    assert sorted(row.id for row in rows) == sorted(chosen)
+    assert 0 < len(chosen) < 3
+
+
+async def test_matches_are_counted(vectors: Vectors, library: Library):
+    """A count is of the rows that match: none, some, or every row for no expression."""
+    expression = "_has_year == true and year > 1904"
+    chosen = sum(row.get("year", 0) > 1904 for row in library.rows)
+    assert await vectors.count_matching(library.spec, expression, timeout_s=SOON) == chosen
+    assert await vectors.count_matching(library.spec, "year > 9999", timeout_s=SOON) == 0
+    assert await vectors.count_matching(library.spec, "", timeout_s=SOON) == 3_000
+
+
 async def test_match_gives_the_smallest_ids(vectors: Vectors, library: Library):
     """A limit cuts after the order of ids."""
     found = await vectors.match(library.spec, expression="", limit=10, timeout_s=SOON)
