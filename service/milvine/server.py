@@ -24,7 +24,7 @@ from milvine.models import families
 from milvine.models.base import Family
 from milvine.records import Records
 from milvine.releases import Releases
-from milvine.retrieval import ActiveReleases, People, Retriever
+from milvine.retrieval import ActiveReleases, People, Popularity, Retriever
 from milvine.settings import Settings, joined
 from milvine.stores import Stores
 from milvine.tls import server_credentials
@@ -65,7 +65,8 @@ class LiveServices(Services):
         """Retrieval over the stores as they are connected now."""
         vectors = self._stores.vectors
         if self._retriever is None or self._retriever[0] is not vectors:
-            made = Retriever(self.people, vectors, self._active_releases)
+            popularity = Popularity(self._stores.records)
+            made = Retriever(self.people, vectors, self._active_releases, popularity)
             self._retriever = (vectors, made)
         return self._retriever[1]
 

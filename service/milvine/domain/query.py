@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
+from milvine.domain.catalog import EventType
 from milvine.domain.filter import Scalar
 from milvine.domain.hit import Hit, SearchMethod
 from milvine.domain.ranking import BY_SCORE, Ranking
@@ -90,6 +92,27 @@ class Neighbours:
     is_short: bool
     """Whether fewer match than were asked for."""
     method: SearchMethod = SearchMethod.INDEX
+    next_page_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """Which interactions count for popularity, each by the weight of its event type."""
+
+    half_life: timedelta | None = None
+    """After how long one counts half; None: all count the same."""
+    event_types: tuple[EventType, ...] = ()
+    """Empty: those of the catalog."""
+
+
+@dataclass(frozen=True, slots=True)
+class PopularItems:
+    """Items with their counts, the most popular first."""
+
+    hits: tuple[Hit, ...]
+    release_id: str
+    is_short: bool
+    """Whether fewer match, and were interacted with, than were asked for."""
     next_page_token: str = ""
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -10,8 +11,9 @@ from sqlalchemy import String, bindparam, func, select, tuple_
 
 from milvine.domain.interaction import Appended
 from milvine.records import bulk
-from milvine.records.database import Database
+from milvine.records.database import Database, now_micros
 from milvine.records.faults import translated
+from milvine.records.popularity import decayed_counts
 from milvine.records.rows import catalog_number, number_of
 from milvine.records.schema import INTERACTIONS
 
@@ -116,6 +118,19 @@ class Interactions:
                 for chunk in chunks
             )
 
+    def which_had(self, catalog_id: str, item_id: str, user_ids: Sequence[str]) -> set[str]:
+        """Those of some users who have an interaction of any type with an item.
+
+        It costs a look at the whole history of each user.
+        """
+        found: set[str] = set()
+        with self._database.read() as connection:
+            for start in range(0, len(user_ids), _CHUNK):
+                chunk = list(user_ids[start : start + _CHUNK])
+                values = {"catalog_id": catalog_id, "item_id": item_id, "user_ids": chunk}
+                found.update(connection.execute(_HAD, values).scalars())
+        return found
+
     def page(
         self, catalog_id: str, user_id: str, *, limit: int, before: Place | None = None
     ) -> pa.Table:
@@ -132,6 +147,23 @@ class Interactions:
             query = query.where(tuple_(*key) < tuple(before))
         with self._database.read() as connection:
             return bulk.fetch(connection, query.order_by(*(c.desc() for c in key)).limit(limit))
+
+    def decayed_counts(
+        self, catalog_id: str, weights: Mapping[str, float], half_life: timedelta | None
+    ) -> pa.Table:
+        """The weighted counts of a catalog's items as `popularity.COUNTS`, in no certain order.
+
+        An interaction of age `a` counts its event type's weight times `2 ** (-a / half_life)`; no
+        half-life: just the weight. Ages are taken from the latest of those that count.
+
+        Args:
+            catalog_id: the catalog; a missing one has none.
+            weights: the event types that count, and how much.
+            half_life: over 0; None: interactions of any age count the same.
+        """
+        return decayed_counts(
+            self._database, catalog_id, weights, half_life, now_micros=now_micros()
+        )
 
     def count(self, catalog_id: str) -> int:
         """How many interactions a catalog has; a missing one has none."""
@@ -155,3 +187,14 @@ _HISTORY = (
     .order_by(*_ORDER)
 )
 """Every recommendation may ask it: putting it together costs as much as its answer."""
+
+_HAD = (
+    select(INTERACTIONS.c.user_id)
+    .distinct()
+    .where(
+        INTERACTIONS.c.catalog_number == catalog_number(bindparam("catalog_id", type_=String)),
+        INTERACTIONS.c.user_id.in_(bindparam("user_ids", expanding=True)),
+        INTERACTIONS.c.item_id == bindparam("item_id"),
+    )
+)
+"""Its plan goes through the primary key, user by user."""

@@ -2,6 +2,7 @@
 
 from milvine.retrieval.active import Active, ActiveReleases
 from milvine.retrieval.people import People
+from milvine.retrieval.popularity import Popularity
 from milvine.retrieval.retriever import Retriever
 
-__all__ = ["Active", "ActiveReleases", "People", "Retriever"]
+__all__ = ["Active", "ActiveReleases", "People", "Popularity", "Retriever"]

@@ -15,11 +15,19 @@ import numpy as np
 from milvine.domain.entity import Side
 from milvine.domain.errors import NotFound, Reason
 from milvine.domain.hit import Hit, Recommendation, SearchMethod, Source
-from milvine.domain.query import Embeddings, Neighbours, Selection, Subject
+from milvine.domain.query import (
+    Counting,
+    Embeddings,
+    Neighbours,
+    PopularItems,
+    Selection,
+    Subject,
+)
 from milvine.retrieval.active import Active, ActiveReleases
 from milvine.retrieval.index import Index
 from milvine.retrieval.people import People, Person
 from milvine.retrieval.plan import Plan, Planner
+from milvine.retrieval.popularity import Popularity, most_popular
 from milvine.retrieval.search import Search
 from milvine.vectors import CollectionSpec, Vectors
 
@@ -27,10 +35,17 @@ from milvine.vectors import CollectionSpec, Vectors
 class Retriever:
     """Finds items for subjects, and neighbours of items and users."""
 
-    def __init__(self, people: People, vectors: Vectors, releases: ActiveReleases) -> None:
+    def __init__(
+        self,
+        people: People,
+        vectors: Vectors,
+        releases: ActiveReleases,
+        popularity: Popularity,
+    ) -> None:
         self._people = people
         self._vectors = vectors
         self._releases = releases
+        self._popularity = popularity
         self._planner = Planner(vectors.dialect)
         self._index = Index(vectors)
 
@@ -57,7 +72,9 @@ class Retriever:
         known = {i: person.vector for i, person in enumerate(people) if person.vector is not None}
         unknown = [i for i in range(len(people)) if i not in known]
         personal = await search.best([*known.values()], [excluded[i] for i in known])
-        popular = await search.popular([excluded[i] for i in unknown])
+        popular = await self._fallback(
+            search, active, made, [excluded[i] for i in unknown], timeout_s
+        )
         answers = {
             i: _answer(active, made, hits, Source.PERSONAL, method)
             for i, (hits, method) in zip(known, personal, strict=True)
@@ -66,6 +83,25 @@ class Retriever:
             for i, hits in zip(unknown, popular, strict=True)
         }
         return [answers[i] for i in range(len(people))]
+
+    async def popular(
+        self, catalog_id: str, counting: Counting, selection: Selection, *, timeout_s: float
+    ) -> PopularItems:
+        """Find the items that users had to do with most, of those with an interaction that counts.
+
+        Raises:
+            NotFound: There is no such catalog.
+            FailedPrecondition: It has no active release.
+            InvalidArgument: The filter or a field to return breaks its rule.
+        """
+        active = await self._releases.get(catalog_id)
+        made = await self._planner.plan(active.scope(Side.ITEM), selection)
+        popular = await self._popularity.of(active, counting, timeout_s=timeout_s)
+        search = self._search(active, made, timeout_s)
+        excluded, count = [selection.exclude_ids], made.page_size
+        found = await most_popular(search, active, popular, popular.counted, excluded, count)
+        (hits,) = await search.with_fields(found)
+        return PopularItems(tuple(hits), active.release.id, is_short=len(hits) < count)
 
     async def similar(
         self, side: Side, catalog_id: str, entity_id: str, selection: Selection, *, timeout_s: float
@@ -103,6 +139,22 @@ class Retriever:
             self._stored(active.layout(Side.USER).scores, user_ids, timeout_s),
         )
         return Embeddings(items, users, active.release.id)
+
+    async def _fallback(
+        self,
+        search: Search,
+        active: Active,
+        made: Plan,
+        excluded: Sequence[frozenset[str]],
+        timeout_s: float,
+    ) -> list[list[Hit]]:
+        """Popular items for subjects of whom nothing is known."""
+        if not excluded:
+            return []
+        popular = await self._popularity.fallback(active, timeout_s=timeout_s)
+        rows, count = popular.rows, made.page_size
+        found = await most_popular(search, active, popular, rows, excluded, count)
+        return await search.with_fields(found)
 
     def _search(self, active: Active, made: Plan, timeout_s: float) -> Search:
         return Search(self._vectors, self._index, active, made, timeout_s=timeout_s)

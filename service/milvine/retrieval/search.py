@@ -1,4 +1,4 @@
-"""Searches of one request: by the index, exactly where it comes short, and by popularity."""
+"""Searches of one request: by the index, and exactly where it comes short."""
 
 from __future__ import annotations
 
@@ -24,8 +24,6 @@ LIMITS = (128, 512, 2_048, 8_192, MAX_LIMIT)
 FIELDS_WITH_SEARCH = 128
 """Up to so many hits, their fields travel with the search; else they are fetched for the best."""
 EVERYTHING = 2**31 - 1
-POPULAR_STEP = 4
-"""By how much the look at the most popular items widens each time."""
 MOST_SCORED = 200_000
 """Where more items match, they are not scored one and all."""
 
@@ -112,29 +110,13 @@ class Search:
         rows = np.sort(self._active.served.items.rows(ids))
         return Scored(rows, self._active.served.item_vectors[rows] @ query)
 
-    async def popular(self, excluded: Sequence[frozenset[str]]) -> list[list[Hit]]:
-        """The items that most users had; the score is their number.
+    async def matching(self, among: Sequence[str]) -> frozenset[str]:
+        """Those of some items that match."""
+        return frozenset(await self._match(self._items, among=among, limit=len(among)))
 
-        Args:
-            excluded: For each subject, the ids that must not be among its hits.
-        """
-        served = self._active.served
-        matching = Found([], [])
-        found: list[list[Hit]] = [[] for _ in excluded]
-        start, width = 0, 4 * self._plan.page_size
-        while start < len(served.by_popularity) and self._are_short(found):
-            rows = served.by_popularity[start : start + width]
-            ids = served.items.take(rows)
-            among = frozenset(await self._match(self._items, among=ids, limit=len(ids)))
-            counts = dict(zip(ids, served.popularity[rows].astype(float).tolist(), strict=True))
-            more = [i for i in ids if i in among]
-            matching = Found([*matching.ids, *more], [*matching.scores, *(counts[i] for i in more)])
-            found = [matching.without(ids, self._plan.page_size) for ids in excluded]
-            start, width = start + width, min(width * POPULAR_STEP, MAX_LIMIT // 4)
-        return await self.with_fields(found)
-
-    def _are_short(self, lists: Sequence[Sequence[Hit]]) -> bool:
-        return any(len(hits) < self._plan.page_size for hits in lists)
+    async def all_matching(self) -> NDArray[np.int32]:
+        """The rows of all items that match, in no order."""
+        return self._active.served.items.rows(await self._match_once())
 
     async def nearest(
         self, side: Side, query: NDArray[np.float32], excluded: frozenset[str]

@@ -21,7 +21,7 @@ from milvine.domain.query import (
     VectorSubject,
 )
 from milvine.filters import parse
-from milvine.retrieval import ActiveReleases, People, Retriever
+from milvine.retrieval import ActiveReleases, People, Popularity, Retriever
 from tests.filter_oracle import evaluate
 from tests.integration.conftest import open_stores
 from tests.integration.world import FIELDS, make_world, publish
@@ -56,7 +56,9 @@ def world(urls, records):
 def retriever(stores):
     """Retrieval that looks the active release up at each call."""
     releases = ActiveReleases(stores.records, stores.artifacts, refresh_s=0.001)
-    return Retriever(People(stores.records, staleness_s=0), stores.vectors, releases)
+    return Retriever(
+        People(stores.records, staleness_s=0), stores.vectors, releases, Popularity(stores.records)
+    )
 
 
 def expected_best(world, scores, selection, seen):
@@ -127,7 +129,7 @@ async def test_writes_of_others_show_in_time_and_on_request(world, stores):
     """A remembered user changes by STRONG or when forgotten, and with BOUNDED not before."""
     people = People(stores.records, staleness_s=3_600)
     releases = ActiveReleases(stores.records, stores.artifacts, refresh_s=0.001)
-    retriever = Retriever(people, stores.vectors, releases)
+    retriever = Retriever(people, stores.vectors, releases, Popularity(stores.records))
     subject, bounded = UserSubject("user 4"), Selection(page_size=20)
     strong = replace(bounded, consistency=Consistency.STRONG)
 
