@@ -168,6 +168,17 @@ def test_history_of_any_number_of_users(records, users):
     assert found["user_id"].to_pylist() == ["u0", "u1"][:users]
 
 
+def test_which_of_some_users_had_an_item(records):
+    """Those asked for that have an interaction of any type with the item, in that catalog."""
+    records.catalogs.create(replace(SHOP, id="other"))
+    rows = [row("a", "i"), row("a", "i", 2), row("b", "j"), row("c", "i"), row("é\n", "i")]
+    records.interactions.append("shop", table([*rows, row("d", "i", event_type="rate", value=1.0)]))
+    had = records.interactions.which_had
+    assert had("shop", "i", ["a", "b", "d", "é\n", "nobody"]) == {"a", "d", "é\n"}
+    assert had("shop", "i", [*(f"u{n}" for n in range(25_000)), "a"]) == {"a"}
+    assert had("other", "i", ["a"]) == had("shop", "i", []) == had("nowhere", "i", ["a"]) == set()
+
+
 def test_pages_are_latest_first_and_lose_nothing(records):
     """Pages follow each other through moments with several events, by a cursor that is JSON."""
     batch = table(

@@ -1,0 +1,184 @@
+"""Whom an item fits: the users of a release by the model's score, without those who had the item.
+
+Who had it stands in the records, so an index can't leave them out: more are searched than asked
+for, the best are looked up, and the search widens until there are enough. Where few users match a
+filter, or an index runs dry, the users who match are scored one and all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milvine.domain.entity import Side
+from milvine.domain.hit import Found, Hit, SearchMethod
+from milvine.records import Records
+from milvine.retrieval.active import Active
+from milvine.retrieval.index import Ask, Index
+from milvine.retrieval.plan import Plan
+from milvine.vectors import Vectors
+
+LIMITS = (128, 1_024, 4_096, 16_384)
+"""How many users a search asks for, one after the other until there are enough."""
+FEW = 1_000
+FEW_SHARE = 20
+"""Where no more than so many users match a filter, or one in so many, a graph index is not asked:
+it finds too few of them."""
+EVERYTHING = 2**31 - 1
+_FETCH = 4_096
+"""Users whose vectors are held at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whom:
+    """Which users an audience can have."""
+
+    item_id: str
+    include_seen: bool = False
+    """Whether those who had the item can be in it."""
+    excluded: frozenset[str] = frozenset()
+    """Users of earlier pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Users whom an item fits, best first."""
+
+    hits: tuple[Hit, ...]
+    method: SearchMethod
+    is_all: bool
+    """Whether no more match."""
+
+
+class Audiences:
+    """Finds the users whom items fit."""
+
+    def __init__(self, records: Records, vectors: Vectors, index: Index) -> None:
+        self._records = records
+        self._vectors = vectors
+        self._index = index
+
+    async def find(
+        self,
+        active: Active,
+        plan: Plan,
+        query: NDArray[np.float32],
+        whom: Whom,
+        *,
+        timeout_s: float,
+    ) -> Reached:
+        """The best `plan.page_size` users for the vector of an item, (dimension,)."""
+        search = _Search(self._vectors, self._index, active, plan, timeout_s)
+        choice = _Choice(self._records, active.catalog.id, whom, plan.page_size)
+        reached = await search.best(query, choice)
+        return replace(reached, hits=tuple(await search.with_fields(reached.hits)))
+
+
+class _Choice:
+    """Picks those who can be in an audience; each user is looked up once."""
+
+    def __init__(self, records: Records, catalog_id: str, whom: Whom, count: int) -> None:
+        self._records = records
+        self._catalog_id = catalog_id
+        self._whom = whom
+        self._has_it: dict[str, bool] = dict.fromkeys(whom.excluded, True)
+        self.count = count
+
+    async def of(self, found: Found) -> list[Hit]:
+        """The best who can be in it, at most `count`; no more are looked up than needed."""
+        chosen: list[Hit] = []
+        start, size = 0, 2 * self.count
+        while start < len(found) and len(chosen) < self.count:
+            ids = found.ids[start : start + size]
+            await self._look_up([id_ for id_ in ids if id_ not in self._has_it])
+            chosen += found[start : start + size].without(
+                {id_ for id_ in ids if self._has_it[id_]}, self.count - len(chosen)
+            )
+            start, size = start + size, 2 * size
+        return chosen
+
+    async def _look_up(self, user_ids: Sequence[str]) -> None:
+        had: Collection[str] = ()
+        if user_ids and not self._whom.include_seen:
+            look = self._records.interactions.which_had
+            had = await asyncio.to_thread(look, self._catalog_id, self._whom.item_id, user_ids)
+        self._has_it.update((user_id, user_id in had) for user_id in user_ids)
+
+
+class _Search:
+    """The searches of one request."""
+
+    def __init__(
+        self, vectors: Vectors, index: Index, active: Active, plan: Plan, timeout_s: float
+    ) -> None:
+        self._vectors = vectors
+        self._index = index
+        self._active = active
+        self._plan = plan
+        self._timeout_s = timeout_s
+        self._spec = active.layout(Side.USER).scores
+        self._is_scan = vectors.is_exact(self._spec)
+
+    async def best(self, query: NDArray[np.float32], choice: _Choice) -> Reached:
+        """The best users, by the index where it can be trusted, else by all who match."""
+        if self._plan.expression and not self._is_scan:
+            few = max(FEW, self._active.release.user_count // FEW_SHARE)
+            ids = await self._match(few + 1)
+            if len(ids) <= few:
+                return await self._by_all(ids, query, choice)
+        return await self._by_index(query, choice) or await self._by_all(
+            await self._match(EVERYTHING), query, choice
+        )
+
+    async def with_fields(self, hits: Sequence[Hit]) -> list[Hit]:
+        """Hits with the fields to return."""
+        if not self._plan.fields or not hits:
+            return list(hits)
+        ids = [hit.id for hit in hits]
+        rows = await self._vectors.fetch(
+            self._spec, ids, fields=self._plan.fields, timeout_s=self._timeout_s
+        )
+        fields = {row.id: row.fields for row in rows}
+        return [replace(hit, fields=fields.get(hit.id, hit.fields)) for hit in hits]
+
+    async def _by_index(self, query: NDArray[np.float32], choice: _Choice) -> Reached | None:
+        """The best that the index finds; None where it may miss some."""
+        for limit in LIMITS:
+            if limit < choice.count:
+                continue
+            ask = Ask(self._spec, limit, self._plan.expression, ())
+            lane = self._active.catalog.id
+            (found,) = await self._index.search(lane, ask, [query], timeout_s=self._timeout_s)
+            hits = await choice.of(found)
+            ran_dry = len(found) < limit
+            if len(hits) == choice.count or (ran_dry and self._is_scan):
+                return Reached(tuple(hits), SearchMethod.INDEX, len(hits) < choice.count)
+            if ran_dry:
+                break
+        return None
+
+    async def _by_all(
+        self, ids: Sequence[str], query: NDArray[np.float32], choice: _Choice
+    ) -> Reached:
+        """The best of those who match."""
+        found: list[tuple[str, float]] = []
+        for start in range(0, len(ids), _FETCH):
+            rows = await self._vectors.fetch(
+                self._spec,
+                ids[start : start + _FETCH],
+                with_vector=True,
+                timeout_s=self._timeout_s,
+            )
+            found += [(row.id, float(row.vector @ query)) for row in rows if row.vector is not None]
+        found.sort(key=lambda one: -one[1])
+        hits = await choice.of(Found([id_ for id_, _ in found], [score for _, score in found]))
+        return Reached(tuple(hits), SearchMethod.EXACT, len(hits) < choice.count)
+
+    async def _match(self, limit: int) -> list[str]:
+        return await self._vectors.match(
+            self._spec, expression=self._plan.expression, limit=limit, timeout_s=self._timeout_s
+        )
