@@ -65,8 +65,9 @@ class LiveServices(Services):
         """Retrieval over the stores as they are connected now."""
         vectors = self._stores.vectors
         if self._retriever is None or self._retriever[0] is not vectors:
-            popularity = Popularity(self._stores.records)
-            made = Retriever(self.people, vectors, self._active_releases, popularity)
+            records = self._stores.records
+            popularity = Popularity(records)
+            made = Retriever(records, self.people, vectors, self._active_releases, popularity)
             self._retriever = (vectors, made)
         return self._retriever[1]
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from milvine.domain.catalog import EventType
 from milvine.domain.filter import Scalar
-from milvine.domain.hit import Hit, SearchMethod
+from milvine.domain.hit import Hit, SearchMethod, Source
 from milvine.domain.ranking import BY_SCORE, Ranking
 
 DEFAULT_PAGE_SIZE = 10
@@ -114,6 +114,17 @@ class PopularItems:
     is_short: bool
     """Whether fewer match, and were interacted with, than were asked for."""
     next_page_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RankedItems:
+    """Items that a caller named, best first."""
+
+    hits: tuple[Hit, ...]
+    release_id: str
+    source: Source
+    missing_ids: tuple[str, ...]
+    """Those that the release does not have, in the order asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -40,6 +41,7 @@ MOST_CONTRIBUTIONS = 10
 Vectors: TypeAlias = NDArray[np.float32]
 Boosts: TypeAlias = Mapping[str, tuple[tuple[int, float], ...]]
 """By hit, the places of the boosts that apply to it, and the factor of each."""
+NO_BOOSTS: Boosts = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +69,7 @@ class Explained:
     """A subject that is placed, and why it is there."""
 
     person: Person
-    reasons: Reasons
+    reasons: Reasons = Reasons()
 
 
 class Explainer:
@@ -98,13 +100,13 @@ class Explainer:
                 return await asyncio.to_thread(_by_examples, active.served, subject)
             case VectorSubject():
                 (person,) = await self._people.place(active, [subject], Consistency.BOUNDED)
-                return Explained(person, Reasons())
+                return Explained(person)
 
     def _by_history(self, active: Active, subject: UserSubject | HistorySubject) -> Explained:
         events = self._events(active, subject)
         history, seen = histories(active, events), tuple(events["item_id"].to_pylist())
         if not len(history.items):
-            return Explained(Person(None, seen), Reasons())
+            return Explained(Person(None, seen))
         places = np.arange(len(history.items))[::-1][:MOST_LOOKED_AT]
         vectors = active.served.encoder.encode(_leaving_out(history, places))
         items = tuple(active.served.items.take(history.items[places]))
@@ -117,33 +119,35 @@ class Explainer:
 
 
 def explained(
-    hits: Sequence[Hit],
-    bases: Mapping[str, float],
-    reasons: Reasons,
     served: ServingModel,
-    boosts: Boosts,
+    placed: Explained,
+    hits: Sequence[Hit],
+    *,
+    bases: Sequence[float] | None = None,
+    boosts: Boosts = NO_BOOSTS,
 ) -> list[Hit]:
     """Hits with explanations.
 
     Args:
-        hits: Items of the release.
-        bases: Their scores before boosts, by item.
-        reasons: Why the subject is where it is.
         served: The model of the release.
-        boosts: What applied.
+        placed: Whom the items were found for.
+        hits: Items of the release.
+        bases: Their scores before boosts; None: their scores.
+        boosts: The boosts that apply.
     """
     rows = served.items.rows([hit.id for hit in hits])
-    found = reasons.contributions(served.item_vectors[rows])
+    found = placed.reasons.contributions(served.item_vectors[rows])
+    scores = [hit.score for hit in hits] if bases is None else bases
     return [
-        replace(hit, explanation=Explanation(bases[hit.id], one, boosts.get(hit.id, ())))
-        for hit, one in zip(hits, found, strict=True)
+        replace(hit, explanation=Explanation(base, one, boosts.get(hit.id, ())))
+        for hit, base, one in zip(hits, scores, found, strict=True)
     ]
 
 
 def _by_examples(served: ServingModel, subject: ExamplesSubject) -> Explained:
     taste = taste_of(served, subject)
     if taste is None:
-        return Explained(Person(None, seen_in(subject)), Reasons())
+        return Explained(Person(None, seen_in(subject)))
     places = np.argsort(-np.abs(taste.weights), kind="stable")[:MOST_LOOKED_AT]
     vector = taste.vector()
     items = tuple(taste.items[place] for place in places.tolist())

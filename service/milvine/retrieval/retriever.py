@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,11 +21,16 @@ from milvine.domain.query import (
     Embeddings,
     Neighbours,
     PopularItems,
+    RankedItems,
     Selection,
     Subject,
 )
+from milvine.records import Records
 from milvine.retrieval.active import Active, ActiveReleases
+from milvine.retrieval.audience import Audiences, Whom
+from milvine.retrieval.explain import Explained, Explainer, explained
 from milvine.retrieval.index import Index
+from milvine.retrieval.named import in_order, look_up
 from milvine.retrieval.people import People, Person
 from milvine.retrieval.plan import Plan, Planner
 from milvine.retrieval.popularity import Popularity, most_popular
@@ -37,6 +43,7 @@ class Retriever:
 
     def __init__(
         self,
+        records: Records,
         people: People,
         vectors: Vectors,
         releases: ActiveReleases,
@@ -48,6 +55,8 @@ class Retriever:
         self._popularity = popularity
         self._planner = Planner(vectors.dialect)
         self._index = Index(vectors)
+        self._explainer = Explainer(records, people)
+        self._audiences = Audiences(records, vectors, self._index)
 
     async def recommend(
         self,
@@ -64,9 +73,10 @@ class Retriever:
             FailedPrecondition: It has no active release.
             InvalidArgument: The filter, a field to return or a vector breaks its rule.
         """
-        active = await self._releases.get(catalog_id)
+        active = await self._releases.get(catalog_id, selection.release_id)
         made = await self._planner.plan(active.scope(Side.ITEM), selection)
-        people = await self._people.place(active, subjects, selection.consistency)
+        placed = await self._placed(active, subjects, selection)
+        people = [one.person for one in placed]
         search = self._search(active, made, timeout_s)
         excluded = [_excluded(person, selection) for person in people]
         known = {i: person.vector for i, person in enumerate(people) if person.vector is not None}
@@ -82,6 +92,13 @@ class Retriever:
             i: _answer(active, made, hits, Source.POPULAR, SearchMethod.EXACT)
             for i, hits in zip(unknown, popular, strict=True)
         }
+        if selection.explain:
+            return [
+                replace(
+                    answers[i], hits=tuple(explained(active.served, placed[i], answers[i].hits))
+                )
+                for i in range(len(people))
+            ]
         return [answers[i] for i in range(len(people))]
 
     async def popular(
@@ -124,6 +141,60 @@ class Retriever:
         is_short = len(hits) < made.page_size
         return Neighbours(tuple(hits), active.release.id, is_short, method)
 
+    async def rank(
+        self,
+        catalog_id: str,
+        subject: Subject,
+        item_ids: Sequence[str],
+        selection: Selection,
+        *,
+        timeout_s: float,
+    ) -> RankedItems:
+        """Put items into the order in which they fit a subject; one named twice counts once.
+
+        Raises:
+            NotFound: There is no such catalog or release.
+            FailedPrecondition: There is no active release, or the one that is named is not READY.
+            InvalidArgument: A field to return or a vector breaks its rule.
+        """
+        active = await self._releases.get(catalog_id, selection.release_id)
+        made = await self._planner.plan(active.scope(Side.ITEM), selection)
+        search = self._search(active, made, timeout_s)
+        (placed,) = await self._placed(active, [subject], selection)
+        named = await look_up(search, active.served.items, item_ids)
+        vector = placed.person.vector
+        if vector is not None:
+            scores = active.served.item_vectors[named.rows] @ vector
+        else:
+            popular = await self._popularity.fallback(active, timeout_s=timeout_s)
+            scores = popular.scores[named.rows]
+        (hits,) = await search.with_fields([in_order(active.served.items, named.rows, scores)])
+        if selection.explain:
+            hits = explained(active.served, placed, hits)
+        source = Source.POPULAR if vector is None else Source.PERSONAL
+        return RankedItems(tuple(hits), active.release.id, source, named.missing)
+
+    async def audience(
+        self, catalog_id: str, item_id: str, selection: Selection, *, timeout_s: float
+    ) -> Neighbours:
+        """Find the users whom an item fits best, by the model's score.
+
+        Raises:
+            NotFound: There is no such catalog or release, or it has no vector of the item.
+            FailedPrecondition: There is no active release, or the one that is named is not READY.
+            InvalidArgument: The filter or a field to return breaks its rule.
+        """
+        active = await self._releases.get(catalog_id, selection.release_id)
+        made = await self._planner.plan(active.scope(Side.USER), selection)
+        items = self._search(active, Plan("", (), 1), timeout_s)
+        named = await look_up(items, active.served.items, [item_id])
+        if named.missing:
+            raise _no_vector(Side.ITEM, item_id, active)
+        whom = Whom(item_id, selection.include_seen)
+        (vector,) = active.served.item_vectors[named.rows]
+        reached = await self._audiences.find(active, made, vector, whom, timeout_s=timeout_s)
+        return Neighbours(reached.hits, active.release.id, reached.is_all, reached.method)
+
     async def embeddings(
         self,
         catalog_id: str,
@@ -155,6 +226,15 @@ class Retriever:
         rows, count = popular.rows, made.page_size
         found = await most_popular(search, active, popular, rows, excluded, count)
         return await search.with_fields(found)
+
+    async def _placed(
+        self, active: Active, subjects: Sequence[Subject], selection: Selection
+    ) -> list[Explained]:
+        """The subjects in the space of the release, with the reasons where they are asked for."""
+        if selection.explain:
+            return await self._explainer.place(active, subjects)
+        people = await self._people.place(active, subjects, selection.consistency)
+        return [Explained(person) for person in people]
 
     def _search(self, active: Active, made: Plan, timeout_s: float) -> Search:
         return Search(self._vectors, self._index, active, made, timeout_s=timeout_s)

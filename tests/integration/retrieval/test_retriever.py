@@ -56,9 +56,9 @@ def world(urls, records):
 def retriever(stores):
     """Retrieval that looks the active release up at each call."""
     releases = ActiveReleases(stores.records, stores.artifacts, refresh_s=0.001)
-    return Retriever(
-        People(stores.records, staleness_s=0), stores.vectors, releases, Popularity(stores.records)
-    )
+    records = stores.records
+    people, popularity = People(records, staleness_s=0), Popularity(records)
+    return Retriever(records, people, stores.vectors, releases, popularity)
 
 
 def expected_best(world, scores, selection, seen):
@@ -129,7 +129,8 @@ async def test_writes_of_others_show_in_time_and_on_request(world, stores):
     """A remembered user changes by STRONG or when forgotten, and with BOUNDED not before."""
     people = People(stores.records, staleness_s=3_600)
     releases = ActiveReleases(stores.records, stores.artifacts, refresh_s=0.001)
-    retriever = Retriever(people, stores.vectors, releases, Popularity(stores.records))
+    popularity = Popularity(stores.records)
+    retriever = Retriever(stores.records, people, stores.vectors, releases, popularity)
     subject, bounded = UserSubject("user 4"), Selection(page_size=20)
     strong = replace(bounded, consistency=Consistency.STRONG)
 
