@@ -16,6 +16,7 @@ from milvine.records.faults import translated
 from milvine.records.popularity import decayed_counts
 from milvine.records.rows import catalog_number, number_of
 from milvine.records.schema import INTERACTIONS
+from milvine.records.users import count_users, users
 
 _CHUNK = 10_000
 """Users of one statement."""
@@ -164,6 +165,22 @@ class Interactions:
         return decayed_counts(
             self._database, catalog_id, weights, half_life, now_micros=now_micros()
         )
+
+    def users(self, catalog_id: str, *, after: str = "", limit: int) -> list[str]:
+        """At most `limit` users with interactions, by the bytes of their ids, after `after`.
+
+        Raises:
+            NotFound: there is no such catalog.
+        """
+        return users(self._database, catalog_id, after=after, limit=limit)
+
+    def count_users(self, catalog_id: str, *, after: str = "") -> int:
+        """How many users with interactions there are after `after`; walks over all of them.
+
+        Raises:
+            NotFound: there is no such catalog.
+        """
+        return count_users(self._database, catalog_id, after=after)
 
     def count(self, catalog_id: str) -> int:
         """How many interactions a catalog has; a missing one has none."""

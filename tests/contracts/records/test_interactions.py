@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from milvine.domain.errors import NotFound
 from milvine.domain.interaction import INTERACTIONS, Appended
 from milvine.records import Place, Records
 from milvine.records.bulk import COPY_FROM
@@ -267,3 +269,37 @@ def test_appends_agree_with_a_dictionary(shared, batches):
         done = shared.interactions.append("shop", table(batch))
         assert done == Appended(len(kept) - before, len(batch) - len(kept) + before)
     assert ordered(shared.interactions.scan("shop")) == ordered(table(list(kept.values())))
+
+
+def test_users_are_listed_by_the_bytes_of_their_ids(records):
+    """Pages of users hold each with interactions once, whatever the ids, and nobody else."""
+    ids = ["a", "Z", "é", "zz", "a b", "😀", "'", "aa"]
+    records.catalogs.create(replace(SHOP, id="other"))
+    records.interactions.append("shop", table([row(u, i) for u in ids for i in "ijk"]))
+    records.interactions.append("other", table([row("stranger")]))
+    expected = sorted(ids, key=str.encode)
+
+    found, page = [], records.interactions.users("shop", limit=3)
+    while page:
+        found += page
+        page = records.interactions.users("shop", after=page[-1], limit=3)
+
+    assert found == expected
+    assert records.interactions.count_users("shop") == len(ids)
+    assert records.interactions.count_users("shop", after=expected[5]) == 2
+    assert records.interactions.count_users("shop", after=expected[-1]) == 0
+
+
+def test_users_of_a_missing_catalog(records):
+    """There is nobody to list in a catalog that is not there."""
+    for ask in (partial(records.interactions.users, limit=1), records.interactions.count_users):
+        with pytest.raises(NotFound):
+            ask("nowhere")
+
+
+def test_users_are_counted_over_several_statements(records, monkeypatch):
+    """Where one statement can't count all, the next goes on after it."""
+    monkeypatch.setattr("milvine.records.users._COUNTED", 3)
+    records.interactions.append("shop", table([row(f"u{n}") for n in range(9)]))
+
+    assert records.interactions.count_users("shop") == 9
