@@ -40,10 +40,13 @@ class Refreshed(Generic[K, V]):
     there.
     """
 
-    def __init__(self, *, least_s: float, capacity: int) -> None:
+    def __init__(
+        self, *, least_s: float, capacity: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Values that are good for `least_s` and longer; over `capacity` the longest unused go."""
         self._least_s = least_s
         self._capacity = capacity
+        self._clock = clock
         self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
         self._makings: dict[K, asyncio.Task[V]] = {}
         self._turn = asyncio.Lock()
@@ -57,13 +60,18 @@ class Refreshed(Generic[K, V]):
             MilvineError: What `make` raises, where there is no older one.
         """
         entry = self._entries.get(key)
-        now = time.monotonic()
+        now = self._clock()
         if entry is None or now >= entry.stale_from:
             return await self._wait(key, make, entry, timeout_s)
         if now >= entry.old_from and key not in self._makings and self._has_room:
             self._start(key, make)
         self._entries.move_to_end(key)
         return entry.value
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a value is being made."""
+        return bool(self._makings)
 
     async def _wait(
         self, key: K, make: Callable[[], V], entry: _Entry[V] | None, timeout_s: float
@@ -98,9 +106,9 @@ class Refreshed(Generic[K, V]):
 
     async def _make(self, key: K, make: Callable[[], V]) -> V:
         async with self._turn:
-            began = time.monotonic()
+            began = self._clock()
             value = await asyncio.to_thread(make)
-            ended = time.monotonic()
+            ended = self._clock()
         good_s = max(self._least_s, REST * (ended - began))
         self._entries[key] = _Entry(value, ended + good_s, ended + 2 * good_s)
         self._entries.move_to_end(key)
@@ -115,5 +123,5 @@ class Refreshed(Generic[K, V]):
         is_ours = not isinstance(fault, MilvineError)
         log.warning("a count failed", message=str(fault), exc_info=fault if is_ours else None)
         if key in self._entries:  # not at each request
-            later = time.monotonic() + self._least_s
+            later = self._clock() + self._least_s
             self._entries[key] = replace(self._entries[key], old_from=later, stale_from=later)
