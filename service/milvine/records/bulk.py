@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import adbc_driver_postgresql.dbapi as adbc
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Connection, Select, func
@@ -51,6 +52,14 @@ WITH written AS (
 )
 SELECT count(*) FROM written
 """  # noqa: S608 - constants
+_HISTORY = """
+SELECT nullif(event_id, ''), user_id, item_id, event_type, value, event_time
+FROM interactions
+WHERE catalog_number = (SELECT number FROM catalogs WHERE id = {0}) AND user_id {1}
+ORDER BY user_id, event_time, item_id, event_type, event_id
+"""
+_HISTORY_SQLITE = _HISTORY.format("?", "IN (SELECT value FROM json_each(?))")
+_HISTORY_POSTGRES = _HISTORY.format("%s", "= ANY(%s)")
 
 
 def arrange(table: pa.Table) -> pa.Table:
@@ -83,16 +92,27 @@ def insert(connection: Connection, number: int, rows: pa.Table) -> int:
         cursor.close()
 
 
-def fetch(
-    connection: Connection, query: Select[Any], values: Mapping[str, object] | None = None
-) -> pa.Table:
-    """The rows of a query of `COLUMNS` with the values of its parameters, as a table."""
-    schema = interaction.INTERACTIONS
-    with connection.execute(query, values) as result:
-        cursor = result.cursor
-        assert cursor is not None  # noqa: S101 - a query has one
-        batches = [_batch(rows) for rows in iter(lambda: cursor.fetchmany(_FETCH), [])]
-    return pa.Table.from_batches(batches, schema).combine_chunks()
+def fetch(connection: Connection, query: Select[Any]) -> pa.Table:
+    """The rows of a query of `COLUMNS` as a table."""
+    with connection.execute(query) as result:
+        return _table(result.cursor)
+
+
+def history(connection: Connection, catalog_id: str, user_ids: Sequence[str]) -> pa.Table:
+    """The interactions of users, by user, then the oldest first, as a table.
+
+    Every recommendation may ask it, so it goes to the driver at once: for one user SQLAlchemy
+    alone would take three times as long.
+    """
+    cursor: Any = connection.connection.cursor()
+    try:
+        if connection.dialect.name == "sqlite":
+            cursor.execute(_HISTORY_SQLITE, (catalog_id, orjson.dumps(user_ids).decode()))
+        else:
+            cursor.execute(_HISTORY_POSTGRES, (catalog_id, user_ids))
+        return _table(cursor)
+    finally:
+        cursor.close()
 
 
 def copy_in(conninfo: str, catalog_id: str, rows: pa.Table) -> int:
@@ -140,8 +160,16 @@ def _tuples(number: int, rows: pa.Table) -> Iterator[tuple[Any, ...]]:
         yield from zip([number] * batch.num_rows, *columns, strict=True)
 
 
+def _table(cursor: Any) -> pa.Table:  # noqa: ANN401 - of either driver
+    """What a cursor over `COLUMNS` still has."""
+    schema = interaction.INTERACTIONS
+    batches = [_batch(rows) for rows in iter(lambda: cursor.fetchmany(_FETCH), [])]
+    table = pa.Table.from_batches(batches, schema)
+    return table if len(batches) == 1 else table.combine_chunks()
+
+
 def _batch(rows: Sequence[Any]) -> pa.RecordBatch:
     schema = interaction.INTERACTIONS
     columns = zip(*rows, strict=True)
     arrays = [pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)]
-    return pa.record_batch(arrays, schema=schema)
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)

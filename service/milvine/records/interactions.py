@@ -114,10 +114,8 @@ class Interactions:
         ids = sorted(set(user_ids), key=str.encode)
         chunks = [ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK)] or [[]]
         with self._database.read() as connection:
-            return pa.concat_tables(
-                bulk.fetch(connection, _HISTORY, {"catalog_id": catalog_id, "user_ids": chunk})
-                for chunk in chunks
-            )
+            tables = [bulk.history(connection, catalog_id, chunk) for chunk in chunks]
+        return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
 
     def which_had(self, catalog_id: str, item_id: str, user_ids: Sequence[str]) -> set[str]:
         """Those of some users who have an interaction of any type with an item.
@@ -193,17 +191,6 @@ class Interactions:
 _ORDER = tuple(
     INTERACTIONS.c[name] for name in ("user_id", "event_time", "item_id", "event_type", "event_id")
 )
-
-
-_HISTORY = (
-    select(*bulk.COLUMNS)
-    .where(
-        INTERACTIONS.c.catalog_number == catalog_number(bindparam("catalog_id", type_=String)),
-        INTERACTIONS.c.user_id.in_(bindparam("user_ids", expanding=True)),
-    )
-    .order_by(*_ORDER)
-)
-"""Every recommendation may ask it: putting it together costs as much as its answer."""
 
 _HAD = (
     select(INTERACTIONS.c.user_id)
