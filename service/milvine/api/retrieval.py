@@ -79,12 +79,26 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
     async def RankItems(
         self, request: pb.RankItemsRequest, context: Context
     ) -> pb.RankItemsResponse:
-        raise NotSupported("RankItems is not there yet")
+        catalog_id = required_id(request.catalog_id, "catalog_id")
+        [subject] = await self._subjects(catalog_id, [request.subject], ["subject"])
+        item_ids, selection = convert.ranked(request)
+        timeout_s = self._services.timeout_s(context)
+        found = await self._services.retriever.rank(
+            catalog_id, subject, item_ids, selection, timeout_s=timeout_s
+        )
+        return convert.ranked_message(found)
 
     async def FindAudience(
         self, request: pb.FindAudienceRequest, context: Context
     ) -> pb.FindAudienceResponse:
-        raise NotSupported("FindAudience is not there yet")
+        catalog_id = required_id(request.catalog_id, "catalog_id")
+        item_id = required_id(request.item_id, "item_id")
+        selection = convert.audience(request)
+        timeout_s = self._services.timeout_s(context)
+        found = await self._services.retriever.audience(
+            catalog_id, item_id, selection, timeout_s=timeout_s
+        )
+        return convert.audience_message(found)
 
     async def PopularItems(
         self, request: pb.PopularItemsRequest, context: Context

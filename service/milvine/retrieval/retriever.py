@@ -111,7 +111,7 @@ class Retriever:
             FailedPrecondition: It has no active release.
             InvalidArgument: The filter or a field to return breaks its rule.
         """
-        active = await self._releases.get(catalog_id)
+        active = await self._releases.get(catalog_id, selection.release_id)
         made = await self._planner.plan(active.scope(Side.ITEM), selection)
         popular = await self._popularity.of(active, counting, timeout_s=timeout_s)
         search = self._search(active, made, timeout_s)
@@ -130,7 +130,7 @@ class Retriever:
             FailedPrecondition: The catalog has no active release.
             InvalidArgument: The filter or a field to return breaks its rule.
         """
-        active = await self._releases.get(catalog_id)
+        active = await self._releases.get(catalog_id, selection.release_id)
         made = await self._planner.plan(active.scope(side), selection)
         spec = active.layout(side).neighbours
         rows = await self._vectors.fetch(spec, [entity_id], with_vector=True, timeout_s=timeout_s)

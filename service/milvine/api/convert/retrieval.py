@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from milvine.api.convert.examples import examples
 from milvine.api.convert.interactions import history
 from milvine.api.convert.ranking import ranking
 from milvine.api.convert.values import (
@@ -21,13 +22,14 @@ from milvine.api.convert.values import (
 from milvine.api.paging import size_of
 from milvine.domain.catalog import Catalog
 from milvine.domain.errors import InvalidArgument
-from milvine.domain.hit import Hit, Recommendation, SearchMethod, Source
+from milvine.domain.hit import Explanation, Hit, Recommendation, SearchMethod, Source
 from milvine.domain.query import (
     DEFAULT_PAGE_SIZE,
     Consistency,
     Embeddings,
     HistorySubject,
     Neighbours,
+    RankedItems,
     Selection,
     Subject,
     UserSubject,
@@ -39,6 +41,7 @@ from milvine.v1 import retrieval_service_pb2 as pb
 MAX_EXCLUDED = 100_000
 MAX_SUBJECTS = 256
 MAX_IDS = 1_000
+MAX_RANKED = 10_000
 _MAX_DIMENSION = 32_768
 _CONSISTENCIES: Mapping[int, Consistency] = {
     retrieval_pb2.CONSISTENCY_UNSPECIFIED: Consistency.BOUNDED,
@@ -52,7 +55,9 @@ _METHODS = {
 }
 
 Recommending: TypeAlias = pb.RecommendRequest | pb.BatchRecommendRequest
-Searching: TypeAlias = Recommending | pb.SimilarItemsRequest | pb.SimilarUsersRequest
+Searching: TypeAlias = (
+    Recommending | pb.SimilarItemsRequest | pb.SimilarUsersRequest | pb.FindAudienceRequest
+)
 
 
 def subject(message: pb.Subject, catalog: Catalog | None, path: str) -> Subject:
@@ -67,8 +72,10 @@ def subject(message: pb.Subject, catalog: Catalog | None, path: str) -> Subject:
         case "vector":
             field = f"{path}.vector.values"
             return VectorSubject(_vector(message.vector.values, field), field)
+        case "examples":
+            return examples(message.examples, f"{path}.examples")
         case _:
-            raise InvalidArgument.at(path, "must be a user_id, a history or a vector")
+            raise InvalidArgument.at(path, "must be a user_id, a history, a vector or examples")
 
 
 def subjects(
@@ -94,7 +101,25 @@ def recommended(request: Recommending) -> Selection:
         include_seen=request.include_seen,
         consistency=_consistency(request.consistency),
         ranking=ranking(request.ranking),
+        explain=request.explain,
     )
+
+
+def ranked(request: pb.RankItemsRequest) -> tuple[list[str], Selection]:
+    """Which items to rank, and how."""
+    item_ids = required_ids(request.item_ids, "item_ids", least=1, most=MAX_RANKED)
+    return item_ids, Selection(
+        return_fields=_return_fields(request.return_fields),
+        consistency=_consistency(request.consistency),
+        ranking=ranking(request.ranking),
+        explain=request.explain,
+        release_id=_release_id(request.release_id),
+    )
+
+
+def audience(request: pb.FindAudienceRequest) -> Selection:
+    """Which users to find for an item."""
+    return replace(selection(request), include_seen=request.include_seen)
 
 
 def _consistency(number: int) -> Consistency:
@@ -110,6 +135,7 @@ def selection(request: Searching) -> Selection:
         filter=filter_text(request.filter, "filter"),
         filter_params=parameters(request.filter_params, "filter_params"),
         return_fields=_return_fields(request.return_fields),
+        release_id=_release_id(request.release_id),
     )
 
 
@@ -144,14 +170,30 @@ def similar_items_message(found: Neighbours) -> pb.SimilarItemsResponse:
     )
 
 
+def ranked_message(found: RankedItems) -> pb.RankItemsResponse:
+    """The message of items in order."""
+    return pb.RankItemsResponse(
+        hits=_item_hits(found.hits),
+        release_id=found.release_id,
+        source=_SOURCES[found.source],
+        missing_item_ids=found.missing_ids,
+    )
+
+
+def audience_message(found: Neighbours) -> pb.FindAudienceResponse:
+    """The message of the users whom an item fits."""
+    return pb.FindAudienceResponse(
+        hits=_user_hits(found.hits),
+        release_id=found.release_id,
+        shortfall=_shortfall(found),
+        method=_METHODS[found.method],
+    )
+
+
 def similar_users_message(found: Neighbours) -> pb.SimilarUsersResponse:
     """The message of users like a user."""
-    hits = [
-        pb.UserHit(user_id=hit.id, score=hit.score, fields=value_messages(hit.fields))
-        for hit in found.hits
-    ]
     return pb.SimilarUsersResponse(
-        hits=hits,
+        hits=_user_hits(found.hits),
         release_id=found.release_id,
         shortfall=_shortfall(found),
         method=_METHODS[found.method],
@@ -179,6 +221,11 @@ def embeddings_message(
     )
 
 
+def _release_id(identifier: str) -> str:
+    """The release to ask; empty for the active one."""
+    return required_id(identifier, "release_id") if identifier else ""
+
+
 def _return_fields(names: Sequence[str]) -> tuple[str, ...]:
     check_count(len(names), "return_fields", least=0, most=_MAX_RETURN_FIELDS)
     if "*" in names and len(names) > 1:
@@ -196,7 +243,27 @@ def _vector(values: Sequence[float], path: str) -> np.ndarray:
 
 def _item_hits(hits: Iterable[Hit]) -> list[pb.ItemHit]:
     return [
-        pb.ItemHit(item_id=hit.id, score=hit.score, fields=value_messages(hit.fields))
+        pb.ItemHit(
+            item_id=hit.id,
+            score=hit.score,
+            fields=value_messages(hit.fields),
+            explanation=None if hit.explanation is None else _explanation(hit.explanation),
+        )
+        for hit in hits
+    ]
+
+
+def _explanation(why: Explanation) -> pb.Explanation:
+    return pb.Explanation(
+        base_score=why.base_score,
+        contributions=[pb.Contribution(item_id=i, amount=n) for i, n in why.contributions],
+        boosts=[pb.AppliedBoost(index=i, factor=f) for i, f in why.boosts],
+    )
+
+
+def _user_hits(hits: Iterable[Hit]) -> list[pb.UserHit]:
+    return [
+        pb.UserHit(user_id=hit.id, score=hit.score, fields=value_messages(hit.fields))
         for hit in hits
     ]
 
