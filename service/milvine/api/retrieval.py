@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
+from milvine.api.convert import popularity
 from milvine.api.convert import retrieval as convert
 from milvine.api.convert.values import required_id
 from milvine.api.recent import RecentCatalogs
@@ -103,7 +104,15 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
     async def PopularItems(
         self, request: pb.PopularItemsRequest, context: Context
     ) -> pb.PopularItemsResponse:
-        raise NotSupported("PopularItems is not there yet")
+        catalog_id = required_id(request.catalog_id, "catalog_id")
+        count = partial(popularity.counting, request)
+        counting = await asyncio.to_thread(self._catalogs.use, catalog_id, count)
+        selection = popularity.popular(request)
+        timeout_s = self._services.timeout_s(context)
+        found = await self._services.retriever.popular(
+            catalog_id, counting, selection, timeout_s=timeout_s
+        )
+        return convert.popular_items_message(found)
 
     async def RecommendAll(
         self, request: pb.RecommendAllRequest, context: Context

@@ -107,8 +107,8 @@ class Retriever:
         """Find the items that users had to do with most, of those with an interaction that counts.
 
         Raises:
-            NotFound: There is no such catalog.
-            FailedPrecondition: It has no active release.
+            NotFound: There is no such catalog or release.
+            FailedPrecondition: There is no active release, or the one that is named is not READY.
             InvalidArgument: The filter or a field to return breaks its rule.
         """
         active = await self._releases.get(catalog_id, selection.release_id)

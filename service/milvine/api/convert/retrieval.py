@@ -29,6 +29,7 @@ from milvine.domain.query import (
     Embeddings,
     HistorySubject,
     Neighbours,
+    PopularItems,
     RankedItems,
     Selection,
     Subject,
@@ -56,7 +57,11 @@ _METHODS = {
 
 Recommending: TypeAlias = pb.RecommendRequest | pb.BatchRecommendRequest
 Searching: TypeAlias = (
-    Recommending | pb.SimilarItemsRequest | pb.SimilarUsersRequest | pb.FindAudienceRequest
+    Recommending
+    | pb.SimilarItemsRequest
+    | pb.SimilarUsersRequest
+    | pb.PopularItemsRequest
+    | pb.FindAudienceRequest
 )
 
 
@@ -200,6 +205,16 @@ def similar_users_message(found: Neighbours) -> pb.SimilarUsersResponse:
     )
 
 
+def popular_items_message(found: PopularItems) -> pb.PopularItemsResponse:
+    """The message of popular items."""
+    return pb.PopularItemsResponse(
+        hits=_item_hits(found.hits),
+        next_page_token=found.next_page_token,
+        release_id=found.release_id,
+        shortfall=_shortfall(found),
+    )
+
+
 def embeddings_message(
     found: Embeddings, item_ids: Sequence[str], user_ids: Sequence[str]
 ) -> pb.GetEmbeddingsResponse:
@@ -272,7 +287,9 @@ def _vector_message(vector: np.ndarray) -> pb.Vector:
     return pb.Vector(values=vector.tolist())
 
 
-def _shortfall(found: Recommendation | Neighbours) -> retrieval_pb2.Shortfall.ValueType:
+def _shortfall(
+    found: Recommendation | Neighbours | PopularItems,
+) -> retrieval_pb2.Shortfall.ValueType:
     if found.is_short:
         return retrieval_pb2.SHORTFALL_NO_MORE_MATCHES
     return retrieval_pb2.SHORTFALL_NONE
