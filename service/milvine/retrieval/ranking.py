@@ -34,16 +34,16 @@ NO_ROWS: Rows = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pool:
-    """Items to choose from, in no order, or those that were chosen, in theirs."""
+class Slate:
+    """Items with scores: to choose from, in no order, or those that were chosen, in theirs."""
 
     rows: Rows
     """Their rows; none comes twice."""
     scores: Scores
 
     @classmethod
-    def of(cls, rows: Rows, scores: NDArray[np.floating]) -> Pool:
-        """A pool of any scores: what is no number comes last, what is infinite is cut."""
+    def of(cls, rows: Rows, scores: NDArray[np.floating]) -> Slate:
+        """A slate of any scores: what is no number comes last, what is infinite is cut."""
         lowest, highest = np.finfo(np.float32).min, np.finfo(np.float32).max
         known = np.where(np.isnan(scores), lowest, scores).astype(np.float64)
         return cls(rows, np.clip(known, lowest, highest))
@@ -51,9 +51,9 @@ class Pool:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def at(self, places: NDArray[np.integer] | NDArray[np.bool_]) -> Pool:
+    def at(self, places: NDArray[np.integer] | NDArray[np.bool_]) -> Slate:
         """The items at some places, in the order of those."""
-        return Pool(self.rows[places], self.scores[places])
+        return Slate(self.rows[places], self.scores[places])
 
 
 class Labels(Protocol):
@@ -105,51 +105,51 @@ def boosted(scores: Scores, factors: Sequence[float | NDArray[np.float64]]) -> S
     return np.where(scores < 0, scores / product, scores * product)
 
 
-def choose(pool: Pool, count: int, rules: Rules, shown: Rows = NO_ROWS) -> Pool:
+def choose(slate: Slate, count: int, rules: Rules, shown: Rows = NO_ROWS) -> NDArray[np.int64]:
     """Choose hits one after the other; fewer than `count` where no more are allowed.
 
     Args:
-        pool: What to choose from, hits of earlier pages among them.
+        slate: What to choose from, hits of earlier pages among them.
         count: How many to choose.
         rules: How.
         shown: The hits of earlier pages: they are chosen already, and count for caps and likeness.
 
     Returns:
-        What was chosen, in its order. Of equals, the one with the smaller row comes first.
+        The places of what was chosen, (n,), in its order. Of equals, the one with the smaller row comes first.
     """
     caps = _Caps(rules.limits, shown)
-    is_new = ~np.isin(pool.rows, shown)
+    is_new = ~np.isin(slate.rows, shown)
     width = rules.diversity.candidates if rules.diversity else 0
-    blocks = _descending(pool, max(width, _BLOCK))
+    blocks = _descending(slate, max(width, _BLOCK))
     first = next(blocks, np.empty(0, np.int64))
     window = first[:width]
     chosen: list[int] = []
     if rules.diversity and is_new[window].any():
-        spread = _Spread(pool.at(window), rules.diversity, rules.tastes, shown)
+        spread = _Spread(slate.at(window), rules.diversity, rules.tastes, shown)
         chosen = window[spread.walk(is_new[window], count, caps)].tolist()
     for block in chain([first[width:]], blocks):
         if len(chosen) >= count:
             break
         new = block[is_new[block]]
-        chosen += new[caps.walk(pool.rows[new], count - len(chosen))].tolist()
-    return pool.at(np.array(chosen, np.int64))
+        chosen += new[caps.walk(slate.rows[new], count - len(chosen))].tolist()
+    return np.array(chosen, np.int64)
 
 
-def _descending(pool: Pool, size: int) -> Iterator[NDArray[np.int64]]:
+def _descending(slate: Slate, size: int) -> Iterator[NDArray[np.int64]]:
     """Yield places by score, then by row, in blocks of at least `size` that grow.
 
     Mostly the first is enough, and to sort it costs much less than to sort a catalog.
     """
-    left = np.arange(len(pool))
+    left = np.arange(len(slate))
     while len(left):
         block = left
         if len(left) > size:
-            scores = pool.scores[left]
+            scores = slate.scores[left]
             is_next = scores >= np.partition(scores, len(left) - size)[len(left) - size]
             block, left = left[is_next], left[~is_next]
         else:
             left = left[:0]
-        yield block[np.lexsort((pool.rows[block], -pool.scores[block]))]
+        yield block[np.lexsort((slate.rows[block], -slate.scores[block]))]
         size = max(size, min(4 * size, _LARGEST_BLOCK))
 
 
@@ -203,7 +203,7 @@ class _Spread:
 
     def __init__(
         self,
-        window: Pool,
+        window: Slate,
         diversity: Diversity,
         tastes: Callable[[Rows], NDArray[np.float32]],
         shown: Rows,

@@ -12,18 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milvine.domain.ranking import Diversity
-from milvine.retrieval.ranking import (
-    NO_ROWS,
-    Limit,
-    Pool,
-    Rules,
-    boosted,
-    choose,
-    decayed,
-)
+from milvine.retrieval.ranking import NO_ROWS, Limit, Rules, Slate, boosted, decayed
+from milvine.retrieval.ranking import choose as choose_places
 
 TASTES = 4
 """Dimensions of tastes."""
+
+
+def choose(slate, count, rules, shown=NO_ROWS):
+    """What is chosen, in its order."""
+    return slate.at(choose_places(slate, count, rules, shown))
 
 
 @dataclass(frozen=True)
@@ -50,10 +48,10 @@ class Case:
     caps: list[tuple[Listed, int]]
     diversity: Diversity | None
 
-    def pool(self, order):
+    def slate(self, order):
         """All items, in any order."""
         rows = np.array(order, np.int32)
-        return Pool.of(rows, np.array(self.scores, np.float64)[rows])
+        return Slate.of(rows, np.array(self.scores, np.float64)[rows])
 
     @property
     def rules(self):
@@ -126,7 +124,7 @@ def test_a_choice_is_the_naive_one(case, count, random):
     order = list(range(len(case.scores)))
     random.shuffle(order)
 
-    chosen = choose(case.pool(order), count, case.rules)
+    chosen = choose(case.slate(order), count, case.rules)
 
     expected = naive(case, count)
     assert len(chosen) == len(expected)
@@ -146,25 +144,25 @@ def test_a_choice_is_the_naive_one(case, count, random):
 @given(cases(), st.lists(st.integers(1, 9), min_size=1, max_size=6))
 def test_pages_are_one_choice(case, sizes):
     """Pages that know what was shown are together the choice that is made at once."""
-    pool = case.pool(range(len(case.scores)))
+    slate = case.slate(range(len(case.scores)))
     shown = NO_ROWS
     for size in sizes:
-        page = choose(pool, size, case.rules, shown)
+        page = choose(slate, size, case.rules, shown)
         shown = np.concatenate([shown, page.rows])
 
-    assert shown.tolist() == choose(pool, sum(sizes), case.rules).rows.tolist()
+    assert shown.tolist() == choose(slate, sum(sizes), case.rules).rows.tolist()
 
 
 def test_full_relevance_orders_by_score():
     """With a relevance of 1 diversity changes nothing, for any width of the window."""
     rng = np.random.default_rng(0)
-    pool = Pool.of(np.arange(5_000, dtype=np.int32), rng.normal(size=5_000))
+    slate = Slate.of(np.arange(5_000, dtype=np.int32), rng.normal(size=5_000))
     tastes = rng.normal(size=(5_000, TASTES)).astype(np.float32)
-    by_score = choose(pool, 300, Rules(tastes.__getitem__))
+    by_score = choose(slate, 300, Rules(tastes.__getitem__))
 
-    diverse = choose(pool, 300, Rules(tastes.__getitem__, Diversity(1.0, 50)))
+    diverse = choose(slate, 300, Rules(tastes.__getitem__, Diversity(1.0, 50)))
 
-    assert by_score.rows.tolist() == np.argsort(-pool.scores, kind="stable")[:300].tolist()
+    assert by_score.rows.tolist() == np.argsort(-slate.scores, kind="stable")[:300].tolist()
     assert diverse.rows.tolist() == by_score.rows.tolist()
 
 
@@ -181,10 +179,10 @@ def test_a_cap_that_is_full_reaches_the_end_of_a_catalog():
         def take(self, rows):
             return values[rows]
 
-    pool = Pool.of(np.arange(count, dtype=np.int32), -np.arange(count, dtype=np.float64))
+    slate = Slate.of(np.arange(count, dtype=np.int32), -np.arange(count, dtype=np.float64))
     rules = Rules(lambda rows: np.zeros((len(rows), 1), np.float32), None, [Limit(Array(), 2)])
 
-    assert choose(pool, 10, rules).rows.tolist() == [0, 1, count - 1]
+    assert choose(slate, 10, rules).rows.tolist() == [0, 1, count - 1]
 
 
 def test_boosts_raise_and_lower_on_both_sides_of_zero():
@@ -218,9 +216,9 @@ def test_no_decay_leaves_the_numbers():
 def test_scores_that_are_no_numbers_come_last():
     """A query at the edge of float32 still gives an order."""
     scores = np.array([np.nan, 1.0, np.inf, -np.inf], np.float32)
-    pool = Pool.of(np.arange(4, dtype=np.int32), scores)
+    slate = Slate.of(np.arange(4, dtype=np.int32), scores)
 
-    chosen = choose(pool, 4, Rules(lambda rows: np.zeros((len(rows), 1), np.float32)))
+    chosen = choose(slate, 4, Rules(lambda rows: np.zeros((len(rows), 1), np.float32)))
 
     assert chosen.rows.tolist() == [2, 1, 0, 3]
     assert np.isfinite(chosen.scores).all()
