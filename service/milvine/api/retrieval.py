@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from functools import partial
 
-from milvine.api.convert import popularity
+from milvine.api.convert import bulk, popularity
 from milvine.api.convert import retrieval as convert
 from milvine.api.convert.values import required_id
 from milvine.api.recent import RecentCatalogs
 from milvine.api.services import Context, Services
 from milvine.domain.entity import Side
-from milvine.domain.errors import NotSupported
 from milvine.domain.query import Subject
+from milvine.retrieval import recommend_all
 from milvine.v1 import retrieval_service_pb2 as pb
 from milvine.v1 import retrieval_service_pb2_grpc
 
@@ -117,8 +118,19 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
     async def RecommendAll(
         self, request: pb.RecommendAllRequest, context: Context
     ) -> AsyncIterator[pb.RecommendAllResponse]:
-        raise NotSupported("RecommendAll is not there yet")
-        yield pb.RecommendAllResponse()
+        catalog_id = required_id(request.catalog_id, "catalog_id")
+        recommended = recommend_all(
+            self._services.records,
+            self._services.retriever,
+            catalog_id,
+            bulk.recommended_to_all(request),
+            after=bulk.begin(request),
+            timeout_s=self._services.call_timeout_s,
+        )
+        async with aclosing(recommended) as pages:
+            async for page in pages:
+                for message in bulk.page_messages(page):
+                    yield message
 
     async def GetEmbeddings(
         self, request: pb.GetEmbeddingsRequest, context: Context

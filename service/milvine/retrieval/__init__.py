@@ -1,8 +1,17 @@
 """Retrieval: from a subject to a ranked list, by searches in the active release."""
 
 from milvine.retrieval.active import Active, ActiveReleases
+from milvine.retrieval.bulk import RecommendedPage, recommend_all
 from milvine.retrieval.people import People
 from milvine.retrieval.popularity import Popularity
 from milvine.retrieval.retriever import Retriever
 
-__all__ = ["Active", "ActiveReleases", "People", "Popularity", "Retriever"]
+__all__ = [
+    "Active",
+    "ActiveReleases",
+    "People",
+    "Popularity",
+    "RecommendedPage",
+    "Retriever",
+    "recommend_all",
+]

@@ -28,6 +28,7 @@ from milvine.domain.query import (
 from milvine.records import Records
 from milvine.retrieval.active import Active, ActiveReleases
 from milvine.retrieval.audience import Audiences, Whom
+from milvine.retrieval.exact import Exact
 from milvine.retrieval.explain import Explained, Explainer, explained
 from milvine.retrieval.index import Index
 from milvine.retrieval.named import in_order, look_up
@@ -55,6 +56,7 @@ class Retriever:
         self._popularity = popularity
         self._planner = Planner(vectors.dialect)
         self._index = Index(vectors)
+        self._exact = Exact(vectors)
         self._explainer = Explainer(records, people)
         self._audiences = Audiences(records, vectors, self._index)
 
@@ -100,6 +102,15 @@ class Retriever:
                 for i in range(len(people))
             ]
         return [answers[i] for i in range(len(people))]
+
+    async def release_id(self, catalog_id: str, release_id: str = "") -> str:
+        """The release that answers now, for requests that are to be answered by one.
+
+        Raises:
+            NotFound: There is no such catalog, or it has no such release.
+            FailedPrecondition: It has no active release, or the one that is named is not READY.
+        """
+        return (await self._releases.get(catalog_id, release_id)).release.id
 
     async def popular(
         self, catalog_id: str, counting: Counting, selection: Selection, *, timeout_s: float
@@ -237,7 +248,7 @@ class Retriever:
         return [Explained(person) for person in people]
 
     def _search(self, active: Active, made: Plan, timeout_s: float) -> Search:
-        return Search(self._vectors, self._index, active, made, timeout_s=timeout_s)
+        return Search(self._vectors, self._index, self._exact, active, made, timeout_s=timeout_s)
 
     async def _stored(
         self, spec: CollectionSpec, ids: Sequence[str], timeout_s: float

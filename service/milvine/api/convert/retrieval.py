@@ -62,6 +62,7 @@ Searching: TypeAlias = (
     | pb.SimilarUsersRequest
     | pb.PopularItemsRequest
     | pb.FindAudienceRequest
+    | pb.RecommendAllRequest
 )
 
 
@@ -162,6 +163,16 @@ def recommendation_message(found: Recommendation) -> pb.RecommendResponse:
         source=_SOURCES[found.source],
         shortfall=_shortfall(found),
         method=_METHODS[found.method],
+    )
+
+
+def user_recommendation_message(user_id: str, found: Recommendation) -> pb.UserRecommendation:
+    """The message of a recommendation among those of many users."""
+    return pb.UserRecommendation(
+        user_id=user_id,
+        hits=_item_hits(found.hits),
+        source=_SOURCES[found.source],
+        shortfall=_shortfall(found),
     )
 
 
