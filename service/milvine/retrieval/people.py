@@ -38,7 +38,7 @@ REMEMBERED_USERS = 100_000
 """Whose vectors and histories are held at most; what is too old goes sooner."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Person:
     """A subject as search knows it."""
 

@@ -1,0 +1,287 @@
+"""Where a list goes on: tokens that hold all that its pages have in common.
+
+A token has the release, the subject's vector and seen items as they were on the first page, and
+what was shown since. So pages of a list agree whatever is written or activated in between, any
+process can answer the next one, and nothing of it is kept or read.
+
+It is sealed by AES-GCM-SIV (RFC 8452) under a key that all processes share, and bound to the
+request. So nobody can make one up, take one to another request, or read a history out of one. The
+mode stands random nonces at any number of tokens, where AES-GCM would want a new key after 2**32.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Self, TypeAlias
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
+from numpy.typing import NDArray
+
+from milvine.domain.entity import from_micros, to_micros
+from milvine.domain.errors import InvalidPageToken, NotFound, Reason
+from milvine.domain.hit import Hit
+from milvine.domain.query import Selection
+from milvine.models.vocabulary import Vocabulary
+from milvine.records import Records
+from milvine.retrieval.active import Active, ActiveReleases
+from milvine.retrieval.people import Person
+
+MOST_SHOWN = 10_000
+"""A list goes on until so many hits were shown."""
+MAX_TOKEN = 4 << 20
+"""The longest token, in characters: 10,000 users with the longest ids fit, or a million items of a
+history."""
+KEY_NAME = "page_tokens"
+
+Rows: TypeAlias = NDArray[np.int32]
+"""Rows of items, (n,)."""
+
+NO_ROWS: Rows = np.empty(0, np.int32)
+
+_VERSION = 1
+_HEAD = struct.Struct("<BBqII")
+"""Version, bytes of the release id, moment, hits shown, bytes of the subject."""
+_SUBJECT = struct.Struct("<I")
+"""The dimension of the vector, 0 for none; the seen items follow it."""
+_NONCE_BYTES = 12
+_PLAIN = b"\0"
+_PACKED = b"\1"
+_PART = 4_096
+_WORTH_PACKING = 1_024
+"""So many bytes and more are compressed."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Page:
+    """What the pages of a list have in common, and what was shown on those before."""
+
+    release_id: str
+    moment: datetime
+    """When the first page was asked for."""
+    shown_count: int = 0
+    subject: bytes = b""
+    """Of `pack_subject`; empty on the first page, and where the request says it all."""
+    shown: bytes = b""
+    """Rows of items in their order, or of users `pack_ids`."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether nothing was shown yet."""
+        return not self.shown_count
+
+    def person(self, items: Vocabulary) -> Person:
+        """The subject as it was on the first page."""
+        return unpack_subject(self.subject, items)
+
+    def shown_rows(self) -> Rows:
+        """The items that were shown, (n,) rows of the release, in their order."""
+        return np.frombuffer(self.shown, "<i4").astype(np.int32, copy=False)
+
+    def shown_items(self, items: Vocabulary) -> list[str]:
+        """The ids of the items that were shown, in their order."""
+        return items.take(self.shown_rows()) if self.shown else []
+
+    def shown_users(self) -> list[str]:
+        """The ids of the users that were shown, in their order."""
+        return unpack_ids(self.shown)
+
+    def encode(self) -> bytes:
+        """The page as bytes."""
+        release = self.release_id.encode()
+        moment = to_micros(self.moment)
+        head = (_VERSION, len(release), moment, self.shown_count, len(self.subject))
+        return b"".join((_HEAD.pack(*head), release, self.subject, self.shown))
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """The page of bytes that `encode` made; raises ValueError for those of another version."""
+        if data[0] != _VERSION:
+            raise ValueError(f"version {data[0]}")
+        _, release_bytes, moment, shown_count, subject_bytes = _HEAD.unpack_from(data)
+        subject = _HEAD.size + release_bytes
+        shown = subject + subject_bytes
+        return cls(
+            data[_HEAD.size : subject].decode(),
+            from_micros(moment),
+            shown_count,
+            data[subject:shown],
+            data[shown:],
+        )
+
+
+class Pages:
+    """Opens lists where they begin and where a token says, and seals where they go on."""
+
+    def __init__(self, records: Records, releases: ActiveReleases) -> None:
+        self._records = records
+        self._releases = releases
+        self._cipher: AESGCMSIV | None = None
+        self._packed: WeakKeyDictionary[Person, bytes] = WeakKeyDictionary()
+        """A person belongs to one release, and mostly is remembered."""
+
+    async def open(self, catalog_id: str, selection: Selection) -> tuple[Active, Page]:
+        """The release that answers, and the page that is asked for.
+
+        Raises:
+            NotFound: There is no such catalog, or no such release any more.
+            FailedPrecondition: It has no active release, or the one to ask is not READY.
+            InvalidPageToken: The token was not given for this request.
+            Unavailable: The records do not answer.
+        """
+        if not selection.page_token:
+            active = await self._releases.get(catalog_id, selection.release_id)
+            return active, Page(active.release.id, datetime.now(UTC))
+        page = await self._unsealed(selection.page_token, selection.fingerprint)
+        try:
+            return await self._releases.get(catalog_id, page.release_id), page
+        except NotFound as exc:
+            if exc.reason is Reason.RELEASE_NOT_FOUND:
+                raise _release_gone(page.release_id) from exc
+            raise
+
+    async def after(
+        self,
+        selection: Selection,
+        page: Page,
+        hits: Sequence[Hit],
+        *,
+        items: Vocabulary | None = None,
+        person: Person | None = None,
+    ) -> str:
+        """The token of the page after one; empty where the list ends with it, and for a batch.
+
+        Args:
+            selection: What was asked.
+            page: The page that is answered.
+            hits: What it shows.
+            items: The items of the release; None where the hits are users.
+            person: The subject, where it was placed; None where the request says it all.
+        """
+        if not selection.fingerprint or len(hits) < selection.page_size:
+            return ""
+        if page.shown_count + len(hits) >= MOST_SHOWN:
+            return ""
+        subject = page.subject
+        if page.is_first and person and items:
+            subject = await self._subject(person, items)
+        shown, count = _shown(page, hits, items), page.shown_count + len(hits)
+        following = replace(page, shown_count=count, subject=subject, shown=shown)
+        return await self._sealed(following.encode(), selection.fingerprint)
+
+    async def _subject(self, person: Person, items: Vocabulary) -> bytes:
+        """A person, packed once as long as they are remembered."""
+        packed = self._packed.get(person)
+        if packed is None:
+            is_long = len(person.seen) > _PART
+            packed = (
+                await asyncio.to_thread(pack_subject, person, items)
+                if is_long
+                else pack_subject(person, items)
+            )
+            self._packed[person] = packed
+        return packed
+
+    async def _sealed(self, content: bytes, fingerprint: bytes) -> str:
+        cipher = self._cipher or await self._ready()
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = nonce + cipher.encrypt(nonce, content, fingerprint)
+        token = base64.urlsafe_b64encode(sealed).decode()
+        return token if len(token) <= MAX_TOKEN else ""
+
+    async def _unsealed(self, token: str, fingerprint: bytes) -> Page:
+        if len(token) > MAX_TOKEN:
+            raise InvalidPageToken
+        cipher = self._cipher or await self._ready()
+        try:
+            sealed = base64.urlsafe_b64decode(token)
+            nonce, content = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
+            page = Page.decode(cipher.decrypt(nonce, content, fingerprint))
+        except (ValueError, InvalidTag) as exc:
+            raise InvalidPageToken from exc
+        # No other spelling of the same bytes passes.
+        if base64.urlsafe_b64encode(sealed).decode() != token:
+            raise InvalidPageToken
+        return page
+
+    async def _ready(self) -> AESGCMSIV:
+        key = await asyncio.to_thread(self._records.keys.get, KEY_NAME)
+        self._cipher = AESGCMSIV(key)
+        return self._cipher
+
+
+def pack_subject(person: Person, items: Vocabulary) -> bytes:
+    """A person as bytes: the vector, and the seen items that the release has, in no order."""
+    vector = b"" if person.vector is None else person.vector.astype("<f4", copy=False).tobytes()
+    return _SUBJECT.pack(len(vector) // 4) + vector + _pack_set(_known(person.seen, items))
+
+
+def unpack_subject(data: bytes, items: Vocabulary) -> Person:
+    """The person of bytes that `pack_subject` made."""
+    (dimension,) = _SUBJECT.unpack_from(data)
+    vector = np.frombuffer(data, "<f4", dimension, _SUBJECT.size).astype(np.float32)
+    seen = _unpack_set(data[_SUBJECT.size + 4 * dimension :])
+    return Person(vector if dimension else None, tuple(items.take(seen)))
+
+
+def pack_ids(ids: Sequence[str]) -> bytes:
+    """Ids as bytes; U+0000 is in none."""
+    return _packed("\0".join(ids).encode()) if ids else b""
+
+
+def unpack_ids(data: bytes) -> list[str]:
+    """The ids of bytes that `pack_ids` made."""
+    return _unpacked(data).decode().split("\0") if data else []
+
+
+def _known(ids: Sequence[str], items: Vocabulary) -> Rows:
+    """The rows of ids; in parts, for each is found faster so than by a look at all items."""
+    parts = [items.rows(ids[start : start + _PART]) for start in range(0, len(ids), _PART)]
+    rows = parts[0] if len(parts) == 1 else np.concatenate([NO_ROWS, *parts])
+    return rows[rows >= 0]
+
+
+def _pack_set(rows: Rows) -> bytes:
+    """Rows in any order as bytes: the steps from one to the next higher, which are small."""
+    ordered = np.sort(rows)
+    steps = ordered.copy()
+    steps[1:] -= ordered[:-1]
+    return _packed(steps.astype("<i4", copy=False).tobytes())
+
+
+def _unpack_set(data: bytes) -> Rows:
+    """The rows of bytes that `_pack_set` made, ascending."""
+    return np.cumsum(np.frombuffer(_unpacked(data), "<i4"), dtype=np.int32)
+
+
+def _packed(data: bytes) -> bytes:
+    return _PLAIN + data if len(data) < _WORTH_PACKING else _PACKED + zlib.compress(data, level=1)
+
+
+def _unpacked(data: bytes) -> bytes:
+    return data[1:] if data[:1] == _PLAIN else zlib.decompress(data[1:])
+
+
+def _shown(page: Page, hits: Sequence[Hit], items: Vocabulary | None) -> bytes:
+    ids = [hit.id for hit in hits]
+    if items is None:
+        return pack_ids([*page.shown_users(), *ids])
+    return page.shown + items.rows(ids).astype("<i4", copy=False).tobytes()
+
+
+def _release_gone(release_id: str) -> NotFound:
+    return NotFound(
+        f"release {release_id!r}, which the pages of this list come from, was deleted; "
+        "begin again without a page_token",
+        Reason.RELEASE_NOT_FOUND,
+        {"release_id": release_id},
+    )
