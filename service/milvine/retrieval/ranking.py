@@ -96,13 +96,15 @@ def decayed(values: NDArray[np.float64], origin: float, half: float) -> NDArray[
     return factors
 
 
-def boosted(scores: Scores, factors: Sequence[float | NDArray[np.float64]]) -> Scores:
-    """The scores times all factors, (n,) each; those below 0 are divided by them."""
-    product = np.ones(len(scores))
-    for factor in factors:
-        product *= factor
-    np.maximum(product, _LEAST_FACTOR, out=product)
-    return np.where(scores < 0, scores / product, scores * product)
+def together(factors: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """What one or more factors of the same items, (n,) each, come to; never 0."""
+    product: NDArray[np.float64] = np.maximum(np.multiply.reduce(factors), _LEAST_FACTOR)
+    return product
+
+
+def boosted(scores: Scores, factors: NDArray[np.float64]) -> Scores:
+    """The scores times their factors, (n,); those below 0 are divided by them."""
+    return np.where(scores < 0, scores / factors, scores * factors)
 
 
 def choose(slate: Slate, count: int, rules: Rules, shown: Rows = NO_ROWS) -> NDArray[np.int64]:
@@ -115,7 +117,7 @@ def choose(slate: Slate, count: int, rules: Rules, shown: Rows = NO_ROWS) -> NDA
         shown: The hits of earlier pages: they are chosen already, and count for caps and likeness.
 
     Returns:
-        The places of what was chosen, (n,), in its order. Of equals, the one with the smaller row comes first.
+        The places of what was chosen, (n,), in its order. Of equals, the smaller row comes first.
     """
     caps = _Caps(rules.limits, shown)
     is_new = ~np.isin(slate.rows, shown)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milvine.domain.ranking import Diversity
-from milvine.retrieval.ranking import NO_ROWS, Limit, Rules, Slate, boosted, decayed
+from milvine.retrieval.ranking import NO_ROWS, Limit, Rules, Slate, boosted, decayed, together
 from milvine.retrieval.ranking import choose as choose_places
 
 TASTES = 4
@@ -189,10 +189,9 @@ def test_boosts_raise_and_lower_on_both_sides_of_zero():
     """A factor over 1 raises and one under 1 lowers, whatever the sign of the score."""
     scores = np.array([2.0, -2.0, 0.0])
 
-    assert boosted(scores, [2.0]).tolist() == [4.0, -1.0, 0.0]
-    assert boosted(scores, [0.5]).tolist() == [1.0, -4.0, 0.0]
-    assert boosted(scores, [np.array([1.0, 4.0, 1.0]), 0.5]).tolist() == [1.0, -1.0, 0.0]
-    assert boosted(scores, []).tolist() == scores.tolist()
+    assert boosted(scores, np.full(3, 2.0)).tolist() == [4.0, -1.0, 0.0]
+    assert boosted(scores, np.full(3, 0.5)).tolist() == [1.0, -4.0, 0.0]
+    assert together([np.array([1.0, 4.0, 1.0]), np.full(3, 0.5)]).tolist() == [0.5, 2.0, 0.5]
 
 
 def test_decays_halve_with_each_distance():
@@ -207,7 +206,7 @@ def test_no_decay_leaves_the_numbers():
     values = np.array([1.7e308, -1.7e308, 0.0])
     factors = [decayed(values, -1.7e308, 5e-324)] * 16
 
-    found = boosted(np.array([3e38, -3e38, -1.0]), factors)
+    found = boosted(np.array([3e38, -3e38, -1.0]), together(factors))
 
     assert np.isfinite(found).all()
     assert found[0] > 0 > found[2]
