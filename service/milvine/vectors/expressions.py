@@ -30,3 +30,9 @@ def one_of(expression: str, ids: Iterable[str]) -> str:
     """What rows of these ids that match match; an empty expression is any row."""
     named = id_in(ids)
     return f"({expression}) and {named}" if expression else named
+
+
+def none_of(expression: str, ids: Iterable[str]) -> str:
+    """What rows that match and have none of these ids match; an empty expression is any row."""
+    others = f"id not in [{', '.join(map(quote, ids))}]"
+    return f"({expression}) and {others}" if expression else others

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -134,6 +134,7 @@ class Vectors:
         *,
         limit: int,
         expression: str = "",
+        without: Collection[str] = (),
         fields: Sequence[Field] = (),
         strong: bool = False,
         timeout_s: float,
@@ -141,11 +142,14 @@ class Vectors:
         """The rows nearest to each query by inner product, best first, in one request.
 
         `vectors` is (q, dimension) float32; `limit` is at most 16,384; a row has to match
-        `expression` where there is one. Raises InvalidArgument as `write` does.
+        `expression` where there is one, and must not be `without`. Raises InvalidArgument as
+        `write` does.
         """
         writing.check_vectors(spec, vectors)
         if not len(vectors):
             return []
+        if without:
+            expression = expressions.none_of(expression, self._engine.stored(without))
         kind = self._engine.kind(spec.index)
         request = reading.search_request(
             spec.name,

@@ -39,6 +39,23 @@ async def test_search_finds_the_rows_of_greatest_inner_product(vectors: Vectors,
     assert np.mean([recall(*pair) for pair in zip(found, exact, strict=True)]) >= 0.99
 
 
+@pytest.mark.parametrize("expression", ["", "_has_year == true and year >= 1950"])
+async def test_a_search_leaves_ids_out(vectors: Vectors, library: Library, expression):
+    """What a search is to be without is not found; the next best are."""
+    query = library.vectors[7]
+    allowed = (lambda r: r.get("year", 0) >= 1950) if expression else None
+    first = best(library, query, 40, allowed)
+    (hits,) = await vectors.search(
+        library.spec,
+        query[np.newaxis],
+        limit=10,
+        expression=expression,
+        without=first[:30],
+        timeout_s=SOON,
+    )
+    assert recall([hit.id for hit in hits], first[30:]) >= 0.9
+
+
 async def test_a_limit_over_the_rows_gives_every_row(vectors: Vectors, library: Library):
     """The cap of a search is Milvus's, 16,384; fewer rows are all found."""
     query = library.vectors[:1]
