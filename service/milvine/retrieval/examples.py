@@ -102,14 +102,18 @@ def _strengths(
 ) -> Numbers:
     """How much someone had to do with each item who liked it, (rows,).
 
-    As a rating: as far above what the model expects of anyone as half of the way from the item of
-    which it expects least to the one of which it expects most. So a rating is what the scale of the
-    catalog makes of it, and an item that everybody likes says something, too.
+    As a rating: what the model expects of anyone, and on top what it expects of someone whose taste
+    is that of an item, on average: the mean square of the items' tastes, which by the penalties of
+    a factorisation are about as long as those of people. So a rating keeps to the catalog's scale,
+    and an item that everybody likes says something, too. (On goodbooks, with five books that a
+    reader gave 5 stars, it finds others as well as 5 stars do, and better than half or ten times
+    as much on top.)
     """
     if served.feedback is Feedback.IMPLICIT:
         return np.ones(len(rows))
-    expected = (served.item_vectors @ nobody).astype(np.float64)
-    strengths: Numbers = expected[rows] + np.ptp(expected) / 2
+    tastes = served.item_vectors[:, : served.taste_dimension]
+    on_top = np.einsum("nd,nd->n", tastes, tastes).mean(dtype=np.float64)
+    strengths: Numbers = (served.item_vectors[rows] @ nobody).astype(np.float64) + on_top
     return strengths
 
 
