@@ -79,8 +79,9 @@ class Selection:
     release_id: str = ""
     """The release to ask; empty for the active one."""
     page_token: str = ""
-    fingerprint: bytes = b""
-    """What a page token is bound to: the request without its token and page size."""
+    fingerprint: bytes = field(default=b"", compare=False)
+    """What a page token is bound to: the request without its token and page size. None are made
+    without it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,13 +87,11 @@ class Page:
         """The items that were shown, (n,) rows of the release, in their order."""
         return np.frombuffer(self.shown, "<i4").astype(np.int32, copy=False)
 
-    def shown_items(self, items: Vocabulary) -> list[str]:
-        """The ids of the items that were shown, in their order."""
-        return items.take(self.shown_rows()) if self.shown else []
-
-    def shown_users(self) -> list[str]:
-        """The ids of the users that were shown, in their order."""
-        return unpack_ids(self.shown)
+    def shown_ids(self, items: Vocabulary | None) -> list[str]:
+        """The ids of what was shown, in their order: of the release's items, or with None users."""
+        if self.is_first:
+            return []
+        return unpack_ids(self.shown) if items is None else items.take(self.shown_rows())
 
     def encode(self) -> bytes:
         """The page as bytes."""
@@ -274,7 +272,7 @@ def _unpacked(data: bytes) -> bytes:
 def _shown(page: Page, hits: Sequence[Hit], items: Vocabulary | None) -> bytes:
     ids = [hit.id for hit in hits]
     if items is None:
-        return pack_ids([*page.shown_users(), *ids])
+        return pack_ids([*page.shown_ids(None), *ids])
     return page.shown + items.rows(ids).astype("<i4", copy=False).tobytes()
 
 

@@ -25,6 +25,7 @@ from milvine.domain.query import (
     Selection,
     Subject,
 )
+from milvine.models.vocabulary import Vocabulary
 from milvine.records import Records
 from milvine.retrieval.active import Active, ActiveReleases
 from milvine.retrieval.audience import Audiences, Whom
@@ -32,6 +33,7 @@ from milvine.retrieval.exact import Exact
 from milvine.retrieval.explain import Explained, Explainer, explained
 from milvine.retrieval.index import Index
 from milvine.retrieval.named import in_order, look_up
+from milvine.retrieval.pages import Page, Pages
 from milvine.retrieval.people import People, Person
 from milvine.retrieval.plan import Plan, Planner
 from milvine.retrieval.popularity import Popularity, most_popular
@@ -54,6 +56,7 @@ class Retriever:
         self._vectors = vectors
         self._releases = releases
         self._popularity = popularity
+        self._pages = Pages(records, releases)
         self._planner = Planner(vectors.dialect)
         self._index = Index(vectors)
         self._exact = Exact(vectors)
@@ -71,16 +74,18 @@ class Retriever:
         """Recommend items to each subject, by one release.
 
         Raises:
-            NotFound: There is no such catalog.
-            FailedPrecondition: It has no active release.
-            InvalidArgument: The filter, a field to return or a vector breaks its rule.
+            NotFound: There is no such catalog or release.
+            FailedPrecondition: There is no active release, or the one that is named is not READY.
+            InvalidArgument: The filter, a field to return, a vector or a page token breaks its
+                rule.
         """
-        active = await self._releases.get(catalog_id, selection.release_id)
+        active, page = await self._pages.open(catalog_id, selection)
         made = await self._planner.plan(active.scope(Side.ITEM), selection)
-        placed = await self._placed(active, subjects, selection)
+        placed = await self._placed(active, subjects, selection, page)
         people = [one.person for one in placed]
         search = self._search(active, made, timeout_s)
-        excluded = [_excluded(person, selection) for person in people]
+        shown = page.shown_ids(active.served.items)
+        excluded = [_excluded(person, selection).union(shown) for person in people]
         known = {i: person.vector for i, person in enumerate(people) if person.vector is not None}
         unknown = [i for i in range(len(people)) if i not in known]
         personal = await search.best([*known.values()], [excluded[i] for i in known])
@@ -94,14 +99,18 @@ class Retriever:
             i: _answer(active, made, hits, Source.POPULAR, SearchMethod.EXACT)
             for i, hits in zip(unknown, popular, strict=True)
         }
+        found = [answers[i] for i in range(len(people))]
         if selection.explain:
-            return [
-                replace(
-                    answers[i], hits=tuple(explained(active.served, placed[i], answers[i].hits))
-                )
-                for i in range(len(people))
+            found = [
+                replace(answer, hits=tuple(explained(active.served, one, answer.hits)))
+                for one, answer in zip(placed, found, strict=True)
             ]
-        return [answers[i] for i in range(len(people))]
+        if len(found) > 1:
+            return found
+        token = await self._pages.after(
+            selection, page, found[0].hits, items=active.served.items, person=people[0]
+        )
+        return [replace(found[0], next_page_token=token)]
 
     async def release_id(self, catalog_id: str, release_id: str = "") -> str:
         """The release that answers now, for requests that are to be answered by one.
@@ -120,16 +129,18 @@ class Retriever:
         Raises:
             NotFound: There is no such catalog or release.
             FailedPrecondition: There is no active release, or the one that is named is not READY.
-            InvalidArgument: The filter or a field to return breaks its rule.
+            InvalidArgument: The filter, a field to return or a page token breaks its rule.
         """
-        active = await self._releases.get(catalog_id, selection.release_id)
+        active, page = await self._pages.open(catalog_id, selection)
         made = await self._planner.plan(active.scope(Side.ITEM), selection)
         popular = await self._popularity.of(active, counting, timeout_s=timeout_s)
         search = self._search(active, made, timeout_s)
-        excluded, count = [selection.exclude_ids], made.page_size
+        items, count = active.served.items, made.page_size
+        excluded = [selection.exclude_ids.union(page.shown_ids(items))]
         found = await most_popular(search, active, popular, popular.counted, excluded, count)
         (hits,) = await search.with_fields(found)
-        return PopularItems(tuple(hits), active.release.id, is_short=len(hits) < count)
+        token = await self._pages.after(selection, page, hits, items=items)
+        return PopularItems(tuple(hits), active.release.id, len(hits) < count, token)
 
     async def similar(
         self, side: Side, catalog_id: str, entity_id: str, selection: Selection, *, timeout_s: float
@@ -137,20 +148,23 @@ class Retriever:
         """Find the items or users whose tastes point most nearly the same way, by cosine.
 
         Raises:
-            NotFound: There is no such catalog, or the release has no vector of the entity.
-            FailedPrecondition: The catalog has no active release.
-            InvalidArgument: The filter or a field to return breaks its rule.
+            NotFound: There is no such catalog or release, or it has no vector of the entity.
+            FailedPrecondition: There is no active release, or the one that is named is not READY.
+            InvalidArgument: The filter, a field to return or a page token breaks its rule.
         """
-        active = await self._releases.get(catalog_id, selection.release_id)
+        active, page = await self._pages.open(catalog_id, selection)
         made = await self._planner.plan(active.scope(side), selection)
         spec = active.layout(side).neighbours
         rows = await self._vectors.fetch(spec, [entity_id], with_vector=True, timeout_s=timeout_s)
         if not rows or rows[0].vector is None:
             raise _no_vector(side, entity_id, active)
         search = self._search(active, made, timeout_s)
-        hits, method = await search.nearest(side, rows[0].vector, frozenset({entity_id}))
+        items = _items(active, side)
+        excluded = frozenset((entity_id, *page.shown_ids(items)))
+        hits, method = await search.nearest(side, rows[0].vector, excluded)
         is_short = len(hits) < made.page_size
-        return Neighbours(tuple(hits), active.release.id, is_short, method)
+        token = await self._pages.after(selection, page, hits, items=items)
+        return Neighbours(tuple(hits), active.release.id, is_short, method, token)
 
     async def rank(
         self,
@@ -193,18 +207,19 @@ class Retriever:
         Raises:
             NotFound: There is no such catalog or release, or it has no vector of the item.
             FailedPrecondition: There is no active release, or the one that is named is not READY.
-            InvalidArgument: The filter or a field to return breaks its rule.
+            InvalidArgument: The filter, a field to return or a page token breaks its rule.
         """
-        active = await self._releases.get(catalog_id, selection.release_id)
+        active, page = await self._pages.open(catalog_id, selection)
         made = await self._planner.plan(active.scope(Side.USER), selection)
         items = self._search(active, Plan("", (), 1), timeout_s)
         named = await look_up(items, active.served.items, [item_id])
         if named.missing:
             raise _no_vector(Side.ITEM, item_id, active)
-        whom = Whom(item_id, selection.include_seen)
+        whom = Whom(item_id, selection.include_seen, frozenset(page.shown_ids(None)))
         (vector,) = active.served.item_vectors[named.rows]
         reached = await self._audiences.find(active, made, vector, whom, timeout_s=timeout_s)
-        return Neighbours(reached.hits, active.release.id, reached.is_all, reached.method)
+        token = await self._pages.after(selection, page, reached.hits)
+        return Neighbours(reached.hits, active.release.id, reached.is_all, reached.method, token)
 
     async def embeddings(
         self,
@@ -239,12 +254,23 @@ class Retriever:
         return await search.with_fields(found)
 
     async def _placed(
-        self, active: Active, subjects: Sequence[Subject], selection: Selection
+        self,
+        active: Active,
+        subjects: Sequence[Subject],
+        selection: Selection,
+        page: Page | None = None,
     ) -> list[Explained]:
-        """The subjects in the space of the release, with the reasons where they are asked for."""
+        """The subjects in the space of the release, with the reasons where they are asked for.
+
+        After the first page of a list, its subject is who it was then, by the reasons of now.
+        """
+        then = page.person(active.served.items) if page and not page.is_first else None
         if selection.explain:
-            return await self._explainer.place(active, subjects)
-        people = await self._people.place(active, subjects, selection.consistency)
+            placed = await self._explainer.place(active, subjects)
+            return [replace(one, person=then or one.person) for one in placed]
+        people = (
+            [then] if then else await self._people.place(active, subjects, selection.consistency)
+        )
         return [Explained(person) for person in people]
 
     def _search(self, active: Active, made: Plan, timeout_s: float) -> Search:
@@ -263,6 +289,11 @@ def _excluded(person: Person, selection: Selection) -> frozenset[str]:
     if selection.include_seen:
         return selection.exclude_ids
     return selection.exclude_ids.union(person.seen)
+
+
+def _items(active: Active, side: Side) -> Vocabulary | None:
+    """What the pages of a side's hits are told by; None for users."""
+    return active.served.items if side is Side.ITEM else None
 
 
 def _no_vector(side: Side, entity_id: str, active: Active) -> NotFound:

@@ -19,7 +19,7 @@ from milvine.api.convert.values import (
     required_ids,
     value_messages,
 )
-from milvine.api.paging import size_of
+from milvine.api.paging import fingerprint, size_of
 from milvine.domain.catalog import Catalog
 from milvine.domain.errors import InvalidArgument
 from milvine.domain.hit import Explanation, Hit, Recommendation, SearchMethod, Source
@@ -64,6 +64,7 @@ Searching: TypeAlias = (
     | pb.FindAudienceRequest
     | pb.RecommendAllRequest
 )
+_WITHOUT_PAGES = (pb.BatchRecommendRequest, pb.RecommendAllRequest)
 
 
 def subject(message: pb.Subject, catalog: Catalog | None, path: str) -> Subject:
@@ -136,12 +137,17 @@ def _consistency(number: int) -> Consistency:
 
 def selection(request: Searching) -> Selection:
     """Which hits to find, by what all searches have in common."""
+    page_token, bound_to = "", b""
+    if not isinstance(request, _WITHOUT_PAGES):
+        page_token, bound_to = request.page_token, fingerprint(request)
     return Selection(
         page_size=size_of(request.page_size, DEFAULT_PAGE_SIZE),
         filter=filter_text(request.filter, "filter"),
         filter_params=parameters(request.filter_params, "filter_params"),
         return_fields=_return_fields(request.return_fields),
         release_id=_release_id(request.release_id),
+        page_token=page_token,
+        fingerprint=bound_to,
     )
 
 
@@ -159,6 +165,7 @@ def recommendation_message(found: Recommendation) -> pb.RecommendResponse:
     """The message of a recommendation."""
     return pb.RecommendResponse(
         hits=_item_hits(found.hits),
+        next_page_token=found.next_page_token,
         release_id=found.release_id,
         source=_SOURCES[found.source],
         shortfall=_shortfall(found),
@@ -180,6 +187,7 @@ def similar_items_message(found: Neighbours) -> pb.SimilarItemsResponse:
     """The message of items like an item."""
     return pb.SimilarItemsResponse(
         hits=_item_hits(found.hits),
+        next_page_token=found.next_page_token,
         release_id=found.release_id,
         shortfall=_shortfall(found),
         method=_METHODS[found.method],
@@ -200,6 +208,7 @@ def audience_message(found: Neighbours) -> pb.FindAudienceResponse:
     """The message of the users whom an item fits."""
     return pb.FindAudienceResponse(
         hits=_user_hits(found.hits),
+        next_page_token=found.next_page_token,
         release_id=found.release_id,
         shortfall=_shortfall(found),
         method=_METHODS[found.method],
@@ -210,6 +219,7 @@ def similar_users_message(found: Neighbours) -> pb.SimilarUsersResponse:
     """The message of users like a user."""
     return pb.SimilarUsersResponse(
         hits=_user_hits(found.hits),
+        next_page_token=found.next_page_token,
         release_id=found.release_id,
         shortfall=_shortfall(found),
         method=_METHODS[found.method],
