@@ -24,9 +24,19 @@ class _Rate(ProgressColumn):
     """How many rows were read, and how many a second."""
 
     def render(self, task: Task) -> Text:
-        rows = int(task.fields.get("rows", 0))
-        per_second = rows / task.elapsed if task.elapsed else 0.0
-        return Text(f"{rows:,} rows, {per_second:,.0f}/s", style="cyan")
+        return _rate(int(task.fields.get("rows", 0)), "rows", task)
+
+
+class _Users(ProgressColumn):
+    """How many users were answered for, and how many a second."""
+
+    def render(self, task: Task) -> Text:
+        return _rate(int(task.completed), "users", task)
+
+
+def _rate(count: int, what: str, task: Task) -> Text:
+    per_second = count / task.elapsed if task.elapsed else 0.0
+    return Text(f"{count:,} {what}, {per_second:,.0f}/s", style="cyan")
 
 
 def file_bar(console: Console) -> Progress:
@@ -36,6 +46,18 @@ def file_bar(console: Console) -> Progress:
         BarColumn(),
         TaskProgressColumn(),
         _Rate(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=console,
+    )
+
+
+def user_bar(console: Console) -> Progress:
+    """A bar for users, one a step."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        _Users(),
         TimeRemainingColumn(elapsed_when_finished=True),
         console=console,
     )
