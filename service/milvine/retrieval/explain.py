@@ -9,9 +9,8 @@ for every hit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -39,9 +38,6 @@ MOST_LOOKED_AT = 100
 MOST_CONTRIBUTIONS = 10
 
 Vectors: TypeAlias = NDArray[np.float32]
-Boosts: TypeAlias = Mapping[str, tuple[tuple[int, float], ...]]
-"""By hit, the places of the boosts that apply to it, and the factor of each."""
-NO_BOOSTS: Boosts = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,29 +114,18 @@ class Explainer:
         return self._records.interactions.history(active.catalog.id, [subject.user_id])
 
 
-def explained(
-    served: ServingModel,
-    placed: Explained,
-    hits: Sequence[Hit],
-    *,
-    bases: Sequence[float] | None = None,
-    boosts: Boosts = NO_BOOSTS,
-) -> list[Hit]:
-    """Hits with explanations.
+def explained(served: ServingModel, placed: Explained, hits: Sequence[Hit]) -> list[Hit]:
+    """Hits with what the history of the subject does to them.
 
-    Args:
-        served: The model of the release.
-        placed: Whom the items were found for.
-        hits: Items of the release.
-        bases: Their scores before boosts; None: their scores.
-        boosts: The boosts that apply.
+    A hit that tells its score before boosts keeps that; for others it is their score.
     """
     rows = served.items.rows([hit.id for hit in hits])
     found = placed.reasons.contributions(served.item_vectors[rows])
-    scores = [hit.score for hit in hits] if bases is None else bases
     return [
-        replace(hit, explanation=Explanation(base, one, boosts.get(hit.id, ())))
-        for hit, base, one in zip(hits, scores, found, strict=True)
+        replace(
+            hit, explanation=replace(hit.explanation or Explanation(hit.score), contributions=c)
+        )
+        for hit, c in zip(hits, found, strict=True)
     ]
 
 

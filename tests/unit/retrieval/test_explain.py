@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from milvine.domain.hit import Hit
+from milvine.domain.hit import Explanation, Hit
 from milvine.domain.query import ExamplesSubject, HistorySubject, UserSubject, VectorSubject
 from milvine.models import families
 from milvine.models.histories import history_of
@@ -140,12 +140,10 @@ async def test_what_has_no_history_has_no_contributions(explainer):
         assert told.explanation.base_score == 2.0
 
 
-def test_boosts_are_told_beside_the_score_before_them():
-    """The base score and the boosts of each hit are those that are given."""
+def test_what_a_ranking_told_stays():
+    """A hit keeps its score before boosts, and its boosts; for others the base is the score."""
     served = served_checkerboard("als")
-    hits = [Hit("i00", 4.0), Hit("i01", 1.0)]
-    first, second = explained(
-        served, Explained(Person(None, ())), hits, bases=[2.0, 1.0], boosts={"i00": ((1, 2.0),)}
-    )
-    assert (first.explanation.base_score, first.explanation.boosts) == (2.0, ((1, 2.0),))
-    assert (second.explanation.base_score, second.explanation.boosts) == (1.0, ())
+    hits = [Hit("i00", 4.0, explanation=Explanation(2.0, boosts=((1, 2.0),))), Hit("i01", 1.0)]
+    first, second = explained(served, Explained(Person(None, ())), hits)
+    assert first == hits[0]
+    assert second.explanation == Explanation(1.0)
