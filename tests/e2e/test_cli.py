@@ -104,6 +104,7 @@ SPOKEN = {
     "history": ("films", "u0"),
     "models": ("films",),
     "operations": (),
+    "popular": ("films", "--half-life", "7d", "--event-type", "watch"),
     "recommend": ("films", "--user", "u0"),
     "releases": ("films",),
     "similar": ("films", "--user", "u0"),

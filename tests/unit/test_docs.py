@@ -42,7 +42,11 @@ def options(*commands: tuple[str, ...]) -> set[str]:
             "import.md",
             options(("import", "interactions"), ("import", "items"), ("import", "users")),
         ),
-        ("cli.md", options(("recommend",), ("similar",), ("serve",), ("operations",)) | SHARED),
+        (
+            "cli.md",
+            options(("recommend",), ("similar",), ("popular",), ("serve",), ("operations",))
+            | SHARED,
+        ),
     ],
 )
 def test_guides_name_every_option(guide, expected):

@@ -32,6 +32,7 @@ _COMMANDS = {
     "releases": _Entry("releases:releases", "List, activate, roll back and delete releases."),
     "recommend": _Entry("retrieval:recommend", "Recommend items to a user or for a history."),
     "similar": _Entry("retrieval:similar", "Find items like an item, or users like a user."),
+    "popular": _Entry("retrieval:popular", "Find what trends, or was ever popular."),
     "history": _Entry("retrieval:history", "Show what a user did, latest first."),
     "operations": _Entry("operations:operations", "List long work, or cancel it."),
 }

@@ -1,15 +1,17 @@
-"""`milvine recommend | similar | history`: what is found, and what is known."""
+"""`milvine recommend | similar | popular | history`: what is found, and what is known."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 
 import click
 from rich.table import Table
 
 from milvine.cli.command import Remote, remote
+from milvine.cli.durations import DURATION
 from milvine.cli.output import Column, number, table
 from milvine.cli.pairs import PAIR, parameters
 from milvine.client.types import (
@@ -141,6 +143,58 @@ async def similar(call: Remote, args: SimilarArgs) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class PopularArgs:
+    """What `milvine popular` was asked."""
+
+    catalog: str
+    half_life: timedelta | None
+    event_type: tuple[str, ...]
+    count: int
+    filter_: str
+    params: dict[str, Parameter]
+    fields: str
+    exclude: tuple[str, ...]
+
+
+@click.command()
+@click.argument("catalog")
+@click.option(
+    "--half-life",
+    type=DURATION,
+    help="What trends: count half after so long, such as 12h or 7d. Else what was ever popular.",
+)
+@click.option(
+    "--event-type",
+    multiple=True,
+    metavar="NAME",
+    help="Count that event type; may be given several times. Else all with a weight over 0.",
+)
+@_COUNT
+@_FILTER
+@_PARAMS
+@_FIELDS
+@click.option("--exclude", multiple=True, metavar="ITEM", help="Not that item.")
+@remote(PopularArgs)
+async def popular(call: Remote, args: PopularArgs) -> None:
+    """Find the items of a CATALOG that users had to do with most, lately or ever."""
+    found = await call.client.popular_items(
+        args.catalog,
+        half_life=args.half_life,
+        event_types=args.event_type,
+        page_size=args.count,
+        filter=args.filter_,
+        filter_params=args.params,
+        exclude=args.exclude,
+        return_fields=_names(args.fields),
+    )
+    remarks = []
+    if found.is_short:
+        told = f"{len(found.hits):,} of {args.count:,}"
+        remarks.append(f"{told}: no more items of the release match and have a count.")
+    call.output.show(asdict(found), _hits(found.hits, "item", args.fields, is_count=True), *remarks)
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryArgs:
     """What `milvine history` was asked."""
 
@@ -208,18 +262,18 @@ async def _neighbours(call: Remote, args: SimilarArgs) -> Neighbours:
 
 
 def _hits(hits: Sequence[Hit], side: str, fields: str, *, is_count: bool = False) -> Table:
-    """The hits as a table; `is_count` says that scores are numbers of users."""
+    """The hits as a table; `is_count` says that scores are counts."""
     names = _columns(fields, (hit.fields for hit in hits))
     rows = (
         (rank, hit.id, *(hit.fields.get(name) for name in names), _score(hit, is_count=is_count))
         for rank, hit in enumerate(hits, start=1)
     )
     columns = [number("#", "dim"), Column(side, style="cyan"), *map(Column, names)]
-    return table([*columns, number("users" if is_count else "score")], rows)
+    return table([*columns, number("count" if is_count else "score")], rows)
 
 
 def _score(hit: Hit, *, is_count: bool) -> float | str:
-    return f"{hit.score:,.0f}" if is_count else hit.score
+    return f"{hit.score:,.2f}" if is_count else hit.score
 
 
 def _events(text: str, event_type: str = "") -> list[HistoryEvent]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from datetime import timedelta
 from types import TracebackType
 from typing import Self, TypeAlias
 
@@ -452,6 +453,48 @@ class Client:
         )
         found = await self._caller.call(self._retrieval.SimilarUsers, request)
         return types.neighbours(found)
+
+    async def popular_items(  # noqa: PLR0913 - what the request has
+        self,
+        catalog_id: str,
+        *,
+        half_life: timedelta | None = None,
+        event_types: Iterable[str] = (),
+        page_size: int = 0,
+        filter: str = "",  # noqa: A002 - the request's name
+        filter_params: Mapping[str, types.Parameter] | None = None,
+        exclude: Iterable[str] = (),
+        return_fields: Sequence[str] = (),
+        release: str = "",
+        page_token: str = "",
+    ) -> types.PopularItems:
+        """Find the items that users had to do with most: lately, or ever.
+
+        Args:
+            catalog_id: the catalog.
+            half_life: after how long an interaction counts half; None: all count the same.
+            event_types: the event types that count; none: all with a weight over 0.
+            page_size: how many hits; 0: 10.
+            filter: what every hit must match, such as `year >= {year}`.
+            filter_params: the values of the filter's placeholders.
+            exclude: items that must not be among the hits.
+            return_fields: the fields to return with each hit; `["*"]`: all.
+            release: the release to ask; empty: the active one.
+            page_token: the `next_page_token` of the page before.
+        """
+        request = retrieval_service_pb2.PopularItemsRequest(
+            catalog_id=catalog_id,
+            half_life=types.duration(half_life),
+            event_types=event_types,
+            page_size=page_size,
+            filter=filter,
+            filter_params=types.value_messages(filter_params or {}),
+            exclude_item_ids=exclude,
+            return_fields=return_fields,
+            release_id=release,
+            page_token=page_token,
+        )
+        return types.popular_items(await self._caller.call(self._retrieval.PopularItems, request))
 
     async def embeddings(
         self, catalog_id: str, *, items: Iterable[str] = (), users: Iterable[str] = ()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from milvine.v1 import (
@@ -108,6 +109,40 @@ class Recommendation:
 
 
 @dataclass(frozen=True, slots=True)
+class PopularItems:
+    """Items by their decayed, weighted counts, the most popular first."""
+
+    hits: tuple[Hit, ...]
+    release_id: str
+    is_short: bool
+    """Whether fewer of the release match, and have a count, than were asked for."""
+    next_page_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserRecommendation:
+    """A ranked list for one user of many, best first."""
+
+    user_id: str
+    hits: tuple[Hit, ...]
+    is_popular: bool
+    """Whether popular items answered, because nothing is known of the user."""
+    is_short: bool
+    """Whether fewer items of the release match than were asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendedPage:
+    """Ranked lists for some of all users, in the order of their ids."""
+
+    users: tuple[UserRecommendation, ...]
+    """None in the first page."""
+    release_id: str
+    user_count: int
+    """How many users there are in all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Embeddings:
     """Stored vectors by id; the inner product of a user's and an item's is the score."""
 
@@ -160,6 +195,15 @@ def set_time(message: Timestamp, moment: datetime) -> None:
     message.nanos = since.microseconds * 1_000
 
 
+def duration(span: timedelta | None) -> Duration | None:
+    """The message of a duration."""
+    if span is None:
+        return None
+    message = Duration()
+    message.FromTimedelta(span)
+    return message
+
+
 def moment(message: Timestamp) -> datetime:
     """The moment in UTC."""
     return _EPOCH + timedelta(seconds=message.seconds, microseconds=message.nanos // 1_000)
@@ -205,6 +249,13 @@ def neighbours(
     return Neighbours(_hits(message.hits), message.release_id, _is_short(message))
 
 
+def popular_items(message: retrieval_service_pb2.PopularItemsResponse) -> PopularItems:
+    """The popular items of a message."""
+    return PopularItems(
+        _hits(message.hits), message.release_id, _is_short(message), message.next_page_token
+    )
+
+
 def embeddings(message: retrieval_service_pb2.GetEmbeddingsResponse) -> Embeddings:
     """The embeddings of a message."""
     return Embeddings(
@@ -230,7 +281,8 @@ def _hits(
 def _is_short(
     message: retrieval_service_pb2.RecommendResponse
     | retrieval_service_pb2.SimilarItemsResponse
-    | retrieval_service_pb2.SimilarUsersResponse,
+    | retrieval_service_pb2.SimilarUsersResponse
+    | retrieval_service_pb2.PopularItemsResponse,
 ) -> bool:
     return message.shortfall == retrieval_pb2.SHORTFALL_NO_MORE_MATCHES
 
