@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from milvine.models.vocabulary import Vocabulary
 from milvine.records import Records
 from milvine.retrieval.active import Active, ActiveReleases
 from milvine.retrieval.audience import Audiences, Whom
+from milvine.retrieval.columns import Columns
 from milvine.retrieval.exact import Exact
 from milvine.retrieval.explain import Explained, Explainer, explained
 from milvine.retrieval.index import Index
@@ -37,6 +39,9 @@ from milvine.retrieval.pages import Page, Pages
 from milvine.retrieval.people import People, Person
 from milvine.retrieval.plan import Plan, Planner
 from milvine.retrieval.popularity import Popularity, most_popular
+from milvine.retrieval.ranked import RankedSearch
+from milvine.retrieval.ranker import Asked, Ranker
+from milvine.retrieval.ranking import NO_ROWS, Slate
 from milvine.retrieval.search import Search
 from milvine.vectors import CollectionSpec, Vectors
 
@@ -62,6 +67,8 @@ class Retriever:
         self._exact = Exact(vectors)
         self._explainer = Explainer(records, people)
         self._audiences = Audiences(records, vectors, self._index)
+        columns = Columns(records, vectors)
+        self._ranker = Ranker(vectors, self._exact.matchings, columns)
 
     async def recommend(
         self,
@@ -84,13 +91,14 @@ class Retriever:
         placed = await self._placed(active, subjects, selection, page)
         people = [one.person for one in placed]
         search = self._search(active, made, timeout_s)
-        shown = page.shown_ids(active.served.items)
+        ranked = self._ranked(search, active, made, selection, page)
+        shown = () if ranked else page.shown_ids(active.served.items)
         excluded = [_excluded(person, selection).union(shown) for person in people]
         known = {i: person.vector for i, person in enumerate(people) if person.vector is not None}
         unknown = [i for i in range(len(people)) if i not in known]
-        personal = await search.best([*known.values()], [excluded[i] for i in known])
+        personal = await (ranked or search).best([*known.values()], [excluded[i] for i in known])
         popular = await self._fallback(
-            search, active, made, [excluded[i] for i in unknown], timeout_s
+            ranked or search, active, made, [excluded[i] for i in unknown], timeout_s
         )
         answers = {
             i: _answer(active, made, hits, Source.PERSONAL, method)
@@ -193,7 +201,11 @@ class Retriever:
         else:
             popular = await self._popularity.fallback(active, timeout_s=timeout_s)
             scores = popular.scores[named.rows]
-        (hits,) = await search.with_fields([in_order(active.served.items, named.rows, scores)])
+        made = replace(made, page_size=len(named.rows))
+        if ranked := self._ranked(search, active, made, selection):
+            hits = await ranked.of(Slate.of(named.rows, scores))
+        else:
+            (hits,) = await search.with_fields([in_order(active.served.items, named.rows, scores)])
         if selection.explain:
             hits = explained(active.served, placed, hits)
         source = Source.POPULAR if vector is None else Source.PERSONAL
@@ -239,7 +251,7 @@ class Retriever:
 
     async def _fallback(
         self,
-        search: Search,
+        search: Search | RankedSearch,
         active: Active,
         made: Plan,
         excluded: Sequence[frozenset[str]],
@@ -249,6 +261,8 @@ class Retriever:
         if not excluded:
             return []
         popular = await self._popularity.fallback(active, timeout_s=timeout_s)
+        if isinstance(search, RankedSearch):
+            return await search.popular(popular, excluded)
         rows, count = popular.rows, made.page_size
         found = await most_popular(search, active, popular, rows, excluded, count)
         return await search.with_fields(found)
@@ -272,6 +286,22 @@ class Retriever:
             [then] if then else await self._people.place(active, subjects, selection.consistency)
         )
         return [Explained(person) for person in people]
+
+    def _ranked(
+        self,
+        search: Search,
+        active: Active,
+        made: Plan,
+        selection: Selection,
+        page: Page | None = None,
+    ) -> RankedSearch | None:
+        """The searches with the ranking, where there is one."""
+        if made.ranking is None:
+            return None
+        moment = page.moment if page else datetime.now(UTC)
+        shown = page.shown_rows() if page else NO_ROWS
+        asked = Asked(active, made.ranking, moment, search.ends, shown, explain=selection.explain)
+        return RankedSearch(search, self._ranker, asked, made.page_size)
 
     def _search(self, active: Active, made: Plan, timeout_s: float) -> Search:
         return Search(self._vectors, self._index, self._exact, active, made, timeout_s=timeout_s)

@@ -111,13 +111,14 @@ class Search:
         self._exact = exact
         self._active = active
         self._plan = plan
-        self._ends = time.monotonic() + timeout_s
+        self.ends = time.monotonic() + timeout_s
+        """Until when, by the monotonic clock, it may take."""
         self._items = active.layout(Side.ITEM).scores
         self._is_exact = vectors.is_exact(self._items)
 
     @property
     def _timeout_s(self) -> float:
-        return self._ends - time.monotonic()
+        return self.ends - time.monotonic()
 
     async def best(
         self, queries: Sequence[NDArray[np.float32]], excluded: Sequence[frozenset[str]]
@@ -267,7 +268,7 @@ class Search:
             return await asyncio.gather(*beside)
         check = Check(space.spec, self._plan.expression, self._plan.fields)
         lane = self._active.catalog.id
-        return await self._exact.best(lane, pool, questions, check, ends=self._ends)
+        return await self._exact.best(lane, pool, questions, check, ends=self.ends)
 
     async def _pool(self, space: _Space) -> Pool | None:
         """What to score: what matches, or all that the model knows."""
