@@ -220,7 +220,9 @@ class Pages:
 def pack_subject(person: Person, items: Vocabulary) -> bytes:
     """A person as bytes: the vector, and the seen items that the release has, in no order."""
     vector = b"" if person.vector is None else person.vector.astype("<f4", copy=False).tobytes()
-    return _SUBJECT.pack(len(vector) // 4) + vector + _pack_set(_known(person.seen, items))
+    return (
+        _SUBJECT.pack(len(vector) // 4) + vector + _pack_set(_known(list(set(person.seen)), items))
+    )
 
 
 def unpack_subject(data: bytes, items: Vocabulary) -> Person:

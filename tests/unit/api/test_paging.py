@@ -12,9 +12,15 @@ from hypothesis import strategies as st
 from milvine.api import paging
 from milvine.api.convert import interactions
 from milvine.domain.errors import InvalidArgument, InvalidPageToken
-from milvine.v1 import interaction_service_pb2, item_service_pb2, user_service_pb2
+from milvine.v1 import (
+    interaction_service_pb2,
+    item_service_pb2,
+    retrieval_service_pb2,
+    user_service_pb2,
+)
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=64)
+TOKEN = "token"  # noqa: S105 - no secret
 
 
 def items(catalog_id="films", size=2, token=""):
@@ -139,3 +145,23 @@ def test_foreign_arguments():
     other.page_token = next_token(one, "a")
     with pytest.raises(InvalidPageToken):
         paging.page_of(other)
+
+
+def test_a_fingerprint_is_that_of_a_request():
+    """Size and token of a page change nothing; every other field and the method do."""
+    first = retrieval_service_pb2.RecommendRequest(catalog_id="films", page_size=3)
+    later = retrieval_service_pb2.RecommendRequest(catalog_id="films", page_size=9)
+    later.page_token = TOKEN
+    others = [
+        retrieval_service_pb2.RecommendRequest(catalog_id="books"),
+        retrieval_service_pb2.RecommendRequest(catalog_id="films", filter="year > 1990"),
+        retrieval_service_pb2.RecommendRequest(catalog_id="films", release_id="r"),
+        retrieval_service_pb2.RecommendRequest(
+            catalog_id="films", subject=retrieval_service_pb2.Subject(user_id="u")
+        ),
+        retrieval_service_pb2.PopularItemsRequest(catalog_id="films"),
+    ]
+
+    assert paging.fingerprint(later) == paging.fingerprint(first)
+    assert len({paging.fingerprint(one) for one in [first, *others]}) == 1 + len(others)
+    assert later.page_token == TOKEN
