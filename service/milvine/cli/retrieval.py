@@ -14,6 +14,8 @@ from milvine.cli.command import Remote, remote
 from milvine.cli.durations import DURATION
 from milvine.cli.output import Column, number, table
 from milvine.cli.pairs import PAIR, parameters
+from milvine.cli.ranking import RankingArgs, ranking_options
+from milvine.client.ranking import Boost, NumberDecay, TimeDecay
 from milvine.client.types import (
     HistoryEvent,
     Hit,
@@ -58,6 +60,10 @@ class RecommendArgs:
     fields: str
     include_seen: bool
     exclude: tuple[str, ...]
+    boost: tuple[Boost, ...]
+    decay: tuple[NumberDecay | TimeDecay, ...]
+    diversity: float | None
+    cap: tuple[tuple[str, str], ...]
 
     def __post_init__(self) -> None:
         if (self.user is None) == (self.history is None):
@@ -84,19 +90,22 @@ class RecommendArgs:
 @_FIELDS
 @click.option("--include-seen", is_flag=True, help="Items of the own history, too.")
 @click.option("--exclude", multiple=True, metavar="ITEM", help="Not that item.")
+@ranking_options
 @remote(RecommendArgs)
 async def recommend(call: Remote, args: RecommendArgs) -> None:
     """Recommend items of a CATALOG to a user, or for a history."""
+    told = RankingArgs(args.boost, args.decay, args.diversity, args.cap)
     found = await call.client.recommend(
         args.catalog,
         user=args.user,
         history=None if args.history is None else _events(args.history, args.event_type),
         page_size=args.count,
         filter=args.filter_,
-        filter_params=args.params,
+        filter_params=told.others(args.params, args.filter_),
         exclude=args.exclude,
         include_seen=args.include_seen,
         return_fields=_names(args.fields),
+        ranking=told.ranking(args.params),
     )
     call.output.show(
         asdict(found),

@@ -9,6 +9,7 @@ Needs grpcio, googleapis-common-protos and `milvine.v1` alone, so that others ca
 from milvine.client.client import Client
 from milvine.client.errors import RpcError, Violation
 from milvine.client.operations import OperationHandle, Progress
+from milvine.client.ranking import Boost, NumberDecay, Ranking, TimeDecay
 from milvine.client.types import (
     Embeddings,
     Entity,
@@ -18,12 +19,15 @@ from milvine.client.types import (
     Item,
     Neighbours,
     Recommendation,
+    RecommendedPage,
     Recorded,
     User,
+    UserRecommendation,
     Value,
 )
 
 __all__ = [
+    "Boost",
     "Client",
     "Embeddings",
     "Entity",
@@ -32,12 +36,17 @@ __all__ = [
     "Interaction",
     "Item",
     "Neighbours",
+    "NumberDecay",
     "OperationHandle",
     "Progress",
+    "Ranking",
     "Recommendation",
+    "RecommendedPage",
     "Recorded",
     "RpcError",
+    "TimeDecay",
     "User",
+    "UserRecommendation",
     "Value",
     "Violation",
 ]

@@ -11,8 +11,10 @@ import grpc
 from google.longrunning import operations_pb2, operations_pb2_grpc
 
 from milvine.client import requests, types
+from milvine.client.bulk import recommend_all
 from milvine.client.calls import Caller, Metadata, batched, channel_options
 from milvine.client.operations import OperationHandle
+from milvine.client.ranking import AnyRanking, ranking_message
 from milvine.v1 import (
     catalog_pb2,
     catalog_service_pb2,
@@ -346,12 +348,16 @@ class Client:
         user: str | None = None,
         history: Sequence[types.HistoryEvent | str] | None = None,
         vector: Sequence[float] | None = None,
+        liked: requests.Examples = (),
+        disliked: requests.Examples = (),
         page_size: int = 0,
         filter: str = "",  # noqa: A002 - the request's name
         filter_params: Mapping[str, types.Parameter] | None = None,
         exclude: Iterable[str] = (),
         include_seen: bool = False,
         return_fields: Sequence[str] = (),
+        ranking: AnyRanking | None = None,
+        explain: bool = False,
         strong: bool = False,
     ) -> types.Recommendation:
         """Recommend items to a user, to a person known by what they did, or to a vector.
@@ -361,23 +367,29 @@ class Client:
             user: the id of a user.
             history: in place of a user, items or events, oldest first.
             vector: in place of a user, a point of the embedding space.
+            liked: in place of a user, items that fit a taste, or items with the weight of each.
+            disliked: items that don't, likewise.
             page_size: how many hits; 0: 10.
             filter: what every hit must match, such as `year >= {year}`.
             filter_params: the values of the filter's placeholders.
             exclude: items that must not be among the hits.
             include_seen: whether items of the user's history may be.
             return_fields: the fields to return with each hit; `["*"]`: all.
+            ranking: how hits are ordered and chosen; None: by score alone.
+            explain: whether to tell of each hit why it is there.
             strong: whether to reflect every acknowledged interaction, of other servers too.
         """
         request = retrieval_service_pb2.RecommendRequest(
             catalog_id=catalog_id,
-            subject=requests.subject(user, history, vector),
+            subject=requests.subject(user, history, vector, liked, disliked),
             page_size=page_size,
             filter=filter,
             filter_params=types.value_messages(filter_params or {}),
             exclude_item_ids=exclude,
             include_seen=include_seen,
             return_fields=return_fields,
+            ranking=ranking_message(ranking),
+            explain=explain,
             consistency=requests.consistency(strong=strong),
         )
         return types.recommendation(await self._caller.call(self._retrieval.Recommend, request))
@@ -393,6 +405,7 @@ class Client:
         exclude: Iterable[str] = (),
         include_seen: bool = False,
         return_fields: Sequence[str] = (),
+        ranking: AnyRanking | None = None,
         strong: bool = False,
     ) -> list[types.Recommendation]:
         """Recommend items to each of at most 256 users, by one release."""
@@ -405,10 +418,138 @@ class Client:
             exclude_item_ids=exclude,
             include_seen=include_seen,
             return_fields=return_fields,
+            ranking=ranking_message(ranking),
             consistency=requests.consistency(strong=strong),
         )
         response = await self._caller.call(self._retrieval.BatchRecommend, request)
         return [types.recommendation(one) for one in response.recommendations]
+
+    def recommend_all(  # noqa: PLR0913 - what the request has
+        self,
+        catalog_id: str,
+        *,
+        page_size: int = 0,
+        filter: str = "",  # noqa: A002 - the request's name
+        filter_params: Mapping[str, types.Parameter] | None = None,
+        exclude: Iterable[str] = (),
+        include_seen: bool = False,
+        return_fields: Sequence[str] = (),
+        ranking: AnyRanking | None = None,
+        release: str = "",
+        after: str = "",
+    ) -> AsyncIterator[types.RecommendedPage]:
+        """Recommend items to every user with interactions, in the order of their ids.
+
+        A stream that breaks off because the service is away is taken up again after the last user.
+
+        Args:
+            catalog_id: the catalog.
+            page_size: how many hits for a user; 0: 10.
+            filter: what every hit must match, such as `year >= {year}`.
+            filter_params: the values of the filter's placeholders.
+            exclude: items that must not be among the hits.
+            include_seen: whether items of the user's history may be.
+            return_fields: the fields to return with each hit; `["*"]`: all.
+            ranking: how hits are ordered and chosen; None: by score alone.
+            release: the release to ask; empty: the active one.
+            after: the user after whom to begin.
+        """
+        request = retrieval_service_pb2.RecommendAllRequest(
+            catalog_id=catalog_id,
+            page_size=page_size,
+            filter=filter,
+            filter_params=types.value_messages(filter_params or {}),
+            exclude_item_ids=exclude,
+            include_seen=include_seen,
+            return_fields=return_fields,
+            ranking=ranking_message(ranking),
+            release_id=release,
+            after_user_id=after,
+        )
+        return recommend_all(self._caller, self._retrieval.RecommendAll, request)
+
+    async def rank_items(  # noqa: PLR0913 - what the request has
+        self,
+        catalog_id: str,
+        item_ids: Iterable[str],
+        *,
+        user: str | None = None,
+        history: Sequence[types.HistoryEvent | str] | None = None,
+        vector: Sequence[float] | None = None,
+        liked: requests.Examples = (),
+        disliked: requests.Examples = (),
+        return_fields: Sequence[str] = (),
+        ranking: AnyRanking | None = None,
+        explain: bool = False,
+        release: str = "",
+        strong: bool = False,
+    ) -> types.RankedItems:
+        """Put at most 10,000 items into the order in which they fit a subject.
+
+        Args:
+            catalog_id: the catalog.
+            item_ids: the items; seen ones are ranked like any.
+            user: the id of a user.
+            history: in place of a user, items or events, oldest first.
+            vector: in place of a user, a point of the embedding space.
+            liked: in place of a user, items that fit a taste, or items with the weight of each.
+            disliked: items that don't, likewise.
+            return_fields: the fields to return with each hit; `["*"]`: all.
+            ranking: how hits are ordered and chosen; None: by score alone.
+            explain: whether to tell of each hit why it is there.
+            release: the release to ask; empty: the active one.
+            strong: whether to reflect every acknowledged interaction, of other servers too.
+        """
+        request = retrieval_service_pb2.RankItemsRequest(
+            catalog_id=catalog_id,
+            subject=requests.subject(user, history, vector, liked, disliked),
+            item_ids=item_ids,
+            return_fields=return_fields,
+            ranking=ranking_message(ranking),
+            explain=explain,
+            release_id=release,
+            consistency=requests.consistency(strong=strong),
+        )
+        return types.ranked_items(await self._caller.call(self._retrieval.RankItems, request))
+
+    async def find_audience(  # noqa: PLR0913 - what the request has
+        self,
+        catalog_id: str,
+        item_id: str,
+        *,
+        page_size: int = 0,
+        filter: str = "",  # noqa: A002 - the request's name
+        filter_params: Mapping[str, types.Parameter] | None = None,
+        include_seen: bool = False,
+        return_fields: Sequence[str] = (),
+        release: str = "",
+        page_token: str = "",
+    ) -> types.Neighbours:
+        """Find the users whom an item fits best, by the model's score.
+
+        Args:
+            catalog_id: the catalog.
+            item_id: the item.
+            page_size: how many hits; 0: 10.
+            filter: what every user must match, such as `age >= {age}`.
+            filter_params: the values of the filter's placeholders.
+            include_seen: whether users who had the item may be among the hits.
+            return_fields: the user fields to return with each hit; `["*"]`: all.
+            release: the release to ask; empty: the active one.
+            page_token: the `next_page_token` of the page before.
+        """
+        request = retrieval_service_pb2.FindAudienceRequest(
+            catalog_id=catalog_id,
+            item_id=item_id,
+            page_size=page_size,
+            page_token=page_token,
+            filter=filter,
+            filter_params=types.value_messages(filter_params or {}),
+            include_seen=include_seen,
+            return_fields=return_fields,
+            release_id=release,
+        )
+        return types.neighbours(await self._caller.call(self._retrieval.FindAudience, request))
 
     async def similar_items(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias, TypeVar
 
@@ -31,6 +31,8 @@ from milvine.v1 import (
 M = TypeVar("M", bound=Message)
 Settings: TypeAlias = Mapping[str, object]
 """Fields of a message by name."""
+Examples: TypeAlias = Mapping[str, float] | Collection[str]
+"""Items, or items with the weight of each."""
 Fields: TypeAlias = Mapping[str, str] | Iterable[catalog_pb2.Field]
 """Declared fields: the types by name, or messages, which can say more."""
 
@@ -99,20 +101,34 @@ async def interaction_batches(
 
 
 def subject(
-    user: str | None, history: Sequence[HistoryEvent | str] | None, vector: Sequence[float] | None
+    user: str | None = None,
+    history: Sequence[HistoryEvent | str] | None = None,
+    vector: Sequence[float] | None = None,
+    liked: Examples = (),
+    disliked: Examples = (),
 ) -> retrieval_service_pb2.Subject:
-    """Whom to recommend to; exactly one must be given."""
-    match user, history, vector:
-        case str(), None, None:
-            return retrieval_service_pb2.Subject(user_id=user)
-        case None, Sequence(), None:
-            events = retrieval_service_pb2.History(events=map(_history_event, history))
-            return retrieval_service_pb2.Subject(history=events)
-        case None, None, Sequence():
-            point = retrieval_service_pb2.Vector(values=vector)
-            return retrieval_service_pb2.Subject(vector=point)
-        case _:
-            raise ValueError("give a user, a history or a vector, and only one of them")
+    """Whom to recommend to: a user, a history, a vector, or what they liked and disliked."""
+    ways = (user is not None, history is not None, vector is not None, bool(liked or disliked))
+    if sum(ways) != 1:
+        raise ValueError("give a user, a history, a vector or examples, and only one of them")
+    if user is not None:
+        return retrieval_service_pb2.Subject(user_id=user)
+    if history is not None:
+        events = retrieval_service_pb2.History(events=map(_history_event, history))
+        return retrieval_service_pb2.Subject(history=events)
+    if vector is not None:
+        point = retrieval_service_pb2.Vector(values=vector)
+        return retrieval_service_pb2.Subject(vector=point)
+    taste = retrieval_service_pb2.Examples(
+        positives=_examples(liked), negatives=_examples(disliked)
+    )
+    return retrieval_service_pb2.Subject(examples=taste)
+
+
+def _examples(given: Examples) -> list[retrieval_service_pb2.Example]:
+    if isinstance(given, Mapping):
+        return [retrieval_service_pb2.Example(item_id=i, weight=w) for i, w in given.items()]
+    return [retrieval_service_pb2.Example(item_id=item) for item in given]
 
 
 def _message(given: Settings | M | None, kind: type[M]) -> M | None:

@@ -78,12 +78,26 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why an item was recommended."""
+
+    base_score: float
+    """The score before boosts."""
+    contributions: tuple[tuple[str, float], ...]
+    """Items of the history, and by how much the score would be lower without each."""
+    boosts: tuple[tuple[int, float], ...]
+    """The places of the boosts that apply, and the factor of each."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """An item or user that was found."""
 
     id: str
     score: float
     fields: Mapping[str, Value]
+    explanation: Explanation | None = None
+    """Of an item, where it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +108,18 @@ class Neighbours:
     release_id: str
     is_short: bool
     """Whether fewer of the release match than were asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankedItems:
+    """Items that were named, best first."""
+
+    hits: tuple[Hit, ...]
+    release_id: str
+    is_popular: bool
+    """Whether they are ranked by popularity, because nothing is known of the subject."""
+    missing_ids: tuple[str, ...]
+    """Those that the release does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,11 +267,28 @@ def recommendation(message: retrieval_service_pb2.RecommendResponse) -> Recommen
     )
 
 
+def recommended_page(
+    message: retrieval_service_pb2.RecommendAllResponse, done: int
+) -> RecommendedPage:
+    """The page of a message; `done` users were answered for before its stream."""
+    users = tuple(
+        UserRecommendation(
+            one.user_id,
+            _hits(one.hits),
+            is_popular=one.source == retrieval_pb2.SOURCE_POPULAR,
+            is_short=_is_short(one),
+        )
+        for one in message.recommendations
+    )
+    return RecommendedPage(users, message.release_id, done + message.user_count)
+
+
 def neighbours(
     message: retrieval_service_pb2.SimilarItemsResponse
-    | retrieval_service_pb2.SimilarUsersResponse,
+    | retrieval_service_pb2.SimilarUsersResponse
+    | retrieval_service_pb2.FindAudienceResponse,
 ) -> Neighbours:
-    """The neighbours of a message."""
+    """The neighbours, or the audience, of a message."""
     return Neighbours(_hits(message.hits), message.release_id, _is_short(message))
 
 
@@ -265,16 +308,35 @@ def embeddings(message: retrieval_service_pb2.GetEmbeddingsResponse) -> Embeddin
     )
 
 
+def ranked_items(message: retrieval_service_pb2.RankItemsResponse) -> RankedItems:
+    """The items of a message."""
+    return RankedItems(
+        hits=_hits(message.hits),
+        release_id=message.release_id,
+        is_popular=message.source == retrieval_pb2.SOURCE_POPULAR,
+        missing_ids=tuple(message.missing_item_ids),
+    )
+
+
 def _hits(
     messages: Iterable[retrieval_service_pb2.ItemHit | retrieval_service_pb2.UserHit],
 ) -> tuple[Hit, ...]:
-    return tuple(
-        Hit(
-            hit.item_id if isinstance(hit, retrieval_service_pb2.ItemHit) else hit.user_id,
-            hit.score,
-            python_values(hit.fields),
-        )
-        for hit in messages
+    return tuple(map(_hit, messages))
+
+
+def _hit(message: retrieval_service_pb2.ItemHit | retrieval_service_pb2.UserHit) -> Hit:
+    fields = python_values(message.fields)
+    if isinstance(message, retrieval_service_pb2.UserHit):
+        return Hit(message.user_id, message.score, fields)
+    why = _explanation(message.explanation) if message.HasField("explanation") else None
+    return Hit(message.item_id, message.score, fields, why)
+
+
+def _explanation(message: retrieval_service_pb2.Explanation) -> Explanation:
+    return Explanation(
+        message.base_score,
+        tuple((one.item_id, one.amount) for one in message.contributions),
+        tuple((one.index, one.factor) for one in message.boosts),
     )
 
 
@@ -282,7 +344,9 @@ def _is_short(
     message: retrieval_service_pb2.RecommendResponse
     | retrieval_service_pb2.SimilarItemsResponse
     | retrieval_service_pb2.SimilarUsersResponse
-    | retrieval_service_pb2.PopularItemsResponse,
+    | retrieval_service_pb2.FindAudienceResponse
+    | retrieval_service_pb2.PopularItemsResponse
+    | retrieval_service_pb2.UserRecommendation,
 ) -> bool:
     return message.shortfall == retrieval_pb2.SHORTFALL_NO_MORE_MATCHES
 
