@@ -31,6 +31,7 @@ _COMMANDS = {
     "publish": _Entry("releases:publish", "Bring a model into service."),
     "releases": _Entry("releases:releases", "List, activate, roll back and delete releases."),
     "recommend": _Entry("retrieval:recommend", "Recommend items to a user or for a history."),
+    "recommend-all": _Entry("bulk:recommend_all", "Recommend items to every user, into a file."),
     "similar": _Entry("retrieval:similar", "Find items like an item, or users like a user."),
     "popular": _Entry("retrieval:popular", "Find what trends, or was ever popular."),
     "history": _Entry("retrieval:history", "Show what a user did, latest first."),
