@@ -9,6 +9,7 @@ Needs grpcio, googleapis-common-protos and `milvine.v1` alone, so that others ca
 from milvine.client.client import Client
 from milvine.client.errors import RpcError, Violation
 from milvine.client.operations import OperationHandle, Progress
+from milvine.client.pages import pages
 from milvine.client.ranking import Boost, NumberDecay, Ranking, TimeDecay
 from milvine.client.types import (
     Embeddings,
@@ -49,4 +50,5 @@ __all__ = [
     "UserRecommendation",
     "Value",
     "Violation",
+    "pages",
 ]

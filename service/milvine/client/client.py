@@ -358,7 +358,9 @@ class Client:
         return_fields: Sequence[str] = (),
         ranking: AnyRanking | None = None,
         explain: bool = False,
+        release: str = "",
         strong: bool = False,
+        page_token: str = "",
     ) -> types.Recommendation:
         """Recommend items to a user, to a person known by what they did, or to a vector.
 
@@ -377,12 +379,15 @@ class Client:
             return_fields: the fields to return with each hit; `["*"]`: all.
             ranking: how hits are ordered and chosen; None: by score alone.
             explain: whether to tell of each hit why it is there.
+            release: the release to ask; empty: the active one.
             strong: whether to reflect every acknowledged interaction, of other servers too.
+            page_token: the `next_page_token` of the page before.
         """
         request = retrieval_service_pb2.RecommendRequest(
             catalog_id=catalog_id,
             subject=requests.subject(user, history, vector, liked, disliked),
             page_size=page_size,
+            page_token=page_token,
             filter=filter,
             filter_params=types.value_messages(filter_params or {}),
             exclude_item_ids=exclude,
@@ -391,6 +396,7 @@ class Client:
             ranking=ranking_message(ranking),
             explain=explain,
             consistency=requests.consistency(strong=strong),
+            release_id=release,
         )
         return types.recommendation(await self._caller.call(self._retrieval.Recommend, request))
 
@@ -406,6 +412,7 @@ class Client:
         include_seen: bool = False,
         return_fields: Sequence[str] = (),
         ranking: AnyRanking | None = None,
+        release: str = "",
         strong: bool = False,
     ) -> list[types.Recommendation]:
         """Recommend items to each of at most 256 users, by one release."""
@@ -420,6 +427,7 @@ class Client:
             return_fields=return_fields,
             ranking=ranking_message(ranking),
             consistency=requests.consistency(strong=strong),
+            release_id=release,
         )
         response = await self._caller.call(self._retrieval.BatchRecommend, request)
         return [types.recommendation(one) for one in response.recommendations]
@@ -551,7 +559,7 @@ class Client:
         )
         return types.neighbours(await self._caller.call(self._retrieval.FindAudience, request))
 
-    async def similar_items(
+    async def similar_items(  # noqa: PLR0913 - what the request has
         self,
         catalog_id: str,
         item_id: str,
@@ -560,20 +568,24 @@ class Client:
         filter: str = "",  # noqa: A002 - the request's name
         filter_params: Mapping[str, types.Parameter] | None = None,
         return_fields: Sequence[str] = (),
+        release: str = "",
+        page_token: str = "",
     ) -> types.Neighbours:
         """Find the items most like an item, by cosine."""
         request = retrieval_service_pb2.SimilarItemsRequest(
             catalog_id=catalog_id,
             item_id=item_id,
             page_size=page_size,
+            page_token=page_token,
             filter=filter,
             filter_params=types.value_messages(filter_params or {}),
             return_fields=return_fields,
+            release_id=release,
         )
         found = await self._caller.call(self._retrieval.SimilarItems, request)
         return types.neighbours(found)
 
-    async def similar_users(
+    async def similar_users(  # noqa: PLR0913 - what the request has
         self,
         catalog_id: str,
         user_id: str,
@@ -582,15 +594,19 @@ class Client:
         filter: str = "",  # noqa: A002 - the request's name
         filter_params: Mapping[str, types.Parameter] | None = None,
         return_fields: Sequence[str] = (),
+        release: str = "",
+        page_token: str = "",
     ) -> types.Neighbours:
         """Find the users most like a user, by cosine."""
         request = retrieval_service_pb2.SimilarUsersRequest(
             catalog_id=catalog_id,
             user_id=user_id,
             page_size=page_size,
+            page_token=page_token,
             filter=filter,
             filter_params=types.value_messages(filter_params or {}),
             return_fields=return_fields,
+            release_id=release,
         )
         found = await self._caller.call(self._retrieval.SimilarUsers, request)
         return types.neighbours(found)

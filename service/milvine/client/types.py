@@ -108,6 +108,8 @@ class Neighbours:
     release_id: str
     is_short: bool
     """Whether fewer of the release match than were asked for."""
+    next_page_token: str = ""
+    """Where the next page begins; empty when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,8 @@ class Recommendation:
     """Whether popular items answered, because nothing is known of the subject."""
     is_short: bool
     """Whether fewer items of the release match than were asked for."""
+    next_page_token: str = ""
+    """Where the next page begins; empty when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +268,7 @@ def recommendation(message: retrieval_service_pb2.RecommendResponse) -> Recommen
         release_id=message.release_id,
         is_popular=message.source == retrieval_pb2.SOURCE_POPULAR,
         is_short=_is_short(message),
+        next_page_token=message.next_page_token,
     )
 
 
@@ -289,7 +294,9 @@ def neighbours(
     | retrieval_service_pb2.FindAudienceResponse,
 ) -> Neighbours:
     """The neighbours, or the audience, of a message."""
-    return Neighbours(_hits(message.hits), message.release_id, _is_short(message))
+    return Neighbours(
+        _hits(message.hits), message.release_id, _is_short(message), message.next_page_token
+    )
 
 
 def popular_items(message: retrieval_service_pb2.PopularItemsResponse) -> PopularItems:
