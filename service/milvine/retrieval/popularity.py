@@ -31,8 +31,8 @@ PATIENCE_S = 1.0
 """How long a recommendation waits for counts before it takes those of the training data."""
 MOST_AMONG = 4_096
 """The vector store is asked of so many items at once, whether they match."""
-MOST_LOOKED = 16_384
-"""The vector store is asked of so many items in all, then of everything that matches."""
+MOST_LOOKED = 2_048
+"""After a look at so many items it is few that match: the rest is those of an earlier look."""
 _WIDER = 4
 """So many times the hits wanted are looked at first; from then on, so many times more each time."""
 
@@ -129,22 +129,28 @@ async def most_popular(
     if not excluded:
         return []
     items = active.served.items
-    rows = await asyncio.to_thread(_without, rows, items, frozenset.intersection(*excluded))
-    matching, start, width = rows[:0], 0, _WIDER * count
-    while start < min(len(rows), MOST_LOOKED):
-        some = rows[start : start + width]
+    left = await asyncio.to_thread(_without, rows, items, frozenset.intersection(*excluded))
+    matching, looked, width = rows[:0], 0, _WIDER * count
+    found: list[list[Hit]] = [[] for _ in excluded]
+    is_narrow = False
+    while len(left) and any(len(hits) < count for hits in found):
+        if looked >= MOST_LOOKED and not is_narrow:
+            left, is_narrow = left[await _matches(search, items, left)], True
+            continue
+        some, left = left[:width], left[width:]
         ids = items.take(some)
         among = await search.matching(ids)
         matching = np.concatenate([matching, some[[i in among for i in ids]]])
         found = _lists(items, popular, matching, excluded, count)
-        if all(len(hits) == count for hits in found):
-            return found
-        start, width = start + width, min(width * _WIDER, MOST_AMONG)
-    if start < len(rows):  # few match, so that all of them are less than what is left to look at
-        matches = np.zeros(len(items), bool)
-        matches[await search.all_matching()] = True
-        matching = rows[matches[rows]]
-    return _lists(items, popular, matching, excluded, count)
+        looked, width = looked + len(some), min(width * _WIDER, MOST_AMONG)
+    return found
+
+
+async def _matches(search: Search, items: Vocabulary, rows: _Rows) -> NDArray[np.bool_]:
+    """Which rows matched at the last look at everything, (rows,)."""
+    matched = np.zeros(len(items), bool)
+    matched[await search.all_matching()] = True
+    return matched[rows]
 
 
 def _without(rows: _Rows, items: Vocabulary, barred: frozenset[str]) -> _Rows:

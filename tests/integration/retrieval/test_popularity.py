@@ -18,7 +18,7 @@ from milvine.domain.catalog import Catalog, EventType, IndexKind, VectorIndex
 from milvine.domain.entity import Side, to_micros
 from milvine.domain.interaction import INTERACTIONS
 from milvine.filters import parse
-from milvine.retrieval import ActiveReleases, People, Popularity, Retriever
+from milvine.retrieval import ActiveReleases, People, Popularity, Retriever, popularity
 from tests.filter_oracle import evaluate
 from tests.integration.api.conftest import RecordsOnly
 from tests.integration.conftest import open_stores
@@ -132,8 +132,8 @@ async def serving(stores):
     """A client of an API over the stores."""
     records = stores.records
     releases = ActiveReleases(records, stores.artifacts, refresh_s=0.001)
-    people, popularity = People(records, staleness_s=0), Popularity(records)
-    retriever = Retriever(records, people, stores.vectors, releases, popularity)
+    people, counts = People(records, staleness_s=0), Popularity(records)
+    retriever = Retriever(records, people, stores.vectors, releases, counts)
     server = build_server(RecordsOnly(records, retriever))
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
@@ -166,6 +166,21 @@ async def test_the_most_popular_that_match(shop, client, half_life, text):
     assert_best(found.hits, counts, expected)
     assert found.release_id == f"r{shop.id}"
     assert found.is_short == (len(expected) < 20)
+
+
+@pytest.mark.parametrize("text", FILTERS)
+async def test_where_few_match_all_of_them_are_looked_up(shop, client, monkeypatch, text):
+    """After a look at some, the answer comes from what matches, and is the same."""
+    monkeypatch.setattr(popularity, "MOST_LOOKED", 4)
+
+    found = await client.popular_items(shop.id, filter=text, page_size=3, exclude=["unknown"])
+    few = await client.popular_items(shop.id, filter=f"({text or 'year > 0'}) and year == 1983")
+
+    counts = shop.counts()
+    assert_best(found.hits, counts, shop.best(counts, text=text)[:3])
+    assert_best(
+        few.hits, counts, shop.best(counts, text=f"({text or 'year > 0'}) and year == 1983")[:10]
+    )
 
 
 async def test_what_trends_is_not_what_was_ever_popular(shop, client):

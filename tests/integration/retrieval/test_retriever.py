@@ -181,22 +181,6 @@ async def test_excluded_items_are_not_among_the_hits(world, retriever):
     assert_same_ranking(answer.hits, expected, scores)
 
 
-@pytest.mark.parametrize("text", ["", "year == 1983"])
-async def test_an_unknown_user_gets_popular_items(world, retriever, text):
-    """Nothing known of the subject: the items of most users that match, and the answer says so."""
-    selection = Selection(page_size=6, filter=text)
-
-    (answer,) = await retriever.recommend(
-        world.catalog.id, [UserSubject("nobody")], selection, timeout_s=TIMEOUT_S
-    )
-
-    counts = {i: float(sum(i in seen for seen in world.seen.values())) for i in world.items}
-    known = {i: n for i, n in counts.items() if n}
-    expected = expected_best(world, known, selection, set())
-    assert answer.source is Source.POPULAR
-    assert_same_ranking(answer.hits, expected, known)
-
-
 async def test_fields_are_returned_as_written(world, retriever):
     """The fields asked for come with each hit; a missing value is left out."""
     selection = Selection(page_size=50, return_fields=("*",))
