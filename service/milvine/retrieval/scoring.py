@@ -128,7 +128,7 @@ class Scorer:
 def top(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     """The places of the greatest of (n,) scores, greatest first, ties in their order."""
     places = np.arange(len(scores))
-    if count < len(scores):
+    if 0 < count < len(scores):
         least = np.partition(scores, len(scores) - count)[len(scores) - count]
         places = np.flatnonzero(scores >= least)
     order: NDArray[np.int64] = places[np.argsort(-scores[places], kind="stable")][:count]
