@@ -17,6 +17,8 @@ from milvine.cli.bars import user_bar
 from milvine.cli.command import Remote, remote
 from milvine.cli.output import Column, number, table
 from milvine.cli.pairs import PAIR, parameters
+from milvine.cli.ranking import RankingArgs, ranking_options
+from milvine.client.ranking import Boost, NumberDecay, TimeDecay
 from milvine.client.types import Parameter, RecommendedPage
 from milvine.domain.errors import InvalidArgument
 from milvine.v1 import catalog_pb2
@@ -52,6 +54,10 @@ class RecommendAllArgs:
     params: dict[str, Parameter]
     fields: str
     include_seen: bool
+    boost: tuple[Boost, ...]
+    decay: tuple[NumberDecay | TimeDecay, ...]
+    diversity: float | None
+    cap: tuple[tuple[str, str], ...]
 
 
 @click.command()
@@ -81,6 +87,7 @@ class RecommendAllArgs:
 )
 @click.option("--fields", default="", metavar="A,B,…", help="Item fields to write; * for all.")
 @click.option("--include-seen", is_flag=True, help="Items of the own history, too.")
+@ranking_options
 @remote(RecommendAllArgs)
 async def recommend_all(call: Remote, args: RecommendAllArgs) -> None:
     """Recommend items of a CATALOG to every user with interactions, into a Parquet file.
@@ -88,15 +95,17 @@ async def recommend_all(call: Remote, args: RecommendAllArgs) -> None:
     One release answers for all. The file is there when all of it is.
     """
     began = time.perf_counter()
+    told = RankingArgs(args.boost, args.decay, args.diversity, args.cap)
     catalog = await call.client.get_catalog(args.catalog)
     names = [name.strip() for name in args.fields.split(",") if name.strip()]
     pages = call.client.recommend_all(
         args.catalog,
         page_size=args.count,
         filter=args.filter_,
-        filter_params=args.params,
+        filter_params=told.others(args.params, args.filter_),
         include_seen=args.include_seen,
         return_fields=names,
+        ranking=told.ranking(args.params),
     )
     release_id, users = "", 0
     with _file(args.out, _chosen(catalog, names)) as file, user_bar(call.output.err) as bar:

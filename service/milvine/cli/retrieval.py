@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 import click
-from rich.table import Table
 
 from milvine.cli.command import Remote, remote
 from milvine.cli.durations import DURATION
+from milvine.cli.hits import (
+    COUNT,
+    FIELDS,
+    FILTER,
+    PAGE_TOKEN,
+    PARAMS,
+    RELEASE,
+    columns,
+    hits_table,
+    names,
+)
 from milvine.cli.output import Column, number, table
-from milvine.cli.pairs import PAIR, parameters
 from milvine.cli.ranking import RankingArgs, ranking_options
+from milvine.cli.reasons import reasons_table
+from milvine.cli.subjects import SubjectArgs, subject_options
 from milvine.client.ranking import Boost, NumberDecay, TimeDecay
 from milvine.client.types import (
-    HistoryEvent,
-    Hit,
     Interaction,
     Neighbours,
     Parameter,
@@ -26,92 +34,65 @@ from milvine.client.types import (
     Value,
 )
 
-_COUNT = click.option(
-    "-k", "count", type=click.IntRange(1), default=10, show_default=True, help="How many."
-)
-_FILTER = click.option(
-    "--filter", "filter_", default="", metavar="TEXT", help="What every hit must match."
-)
-_PARAMS = click.option(
-    "--param",
-    "params",
-    type=PAIR,
-    multiple=True,
-    metavar="NAME=JSON",
-    callback=lambda _ctx, _option, pairs: parameters(pairs),
-    help="The value of a {NAME} in the filter.",
-)
-_FIELDS = click.option(
-    "--fields", default="*", show_default=True, metavar="A,B,…", help="The fields to show."
-)
-
 
 @dataclass(frozen=True, slots=True)
-class RecommendArgs:
+class RecommendArgs(SubjectArgs):
     """What `milvine recommend` was asked."""
 
     catalog: str
-    user: str | None
-    history: str | None
-    event_type: str
     count: int
     filter_: str
     params: dict[str, Parameter]
     fields: str
+    release: str
+    page_token: str
     include_seen: bool
     exclude: tuple[str, ...]
     boost: tuple[Boost, ...]
     decay: tuple[NumberDecay | TimeDecay, ...]
     diversity: float | None
     cap: tuple[tuple[str, str], ...]
-
-    def __post_init__(self) -> None:
-        if (self.user is None) == (self.history is None):
-            raise click.UsageError("name a --user or a --history, and only one of them")
+    explain: bool
 
 
 @click.command()
 @click.argument("catalog")
-@click.option("--user", metavar="ID", help="Recommend to that user.")
-@click.option(
-    "--history",
-    metavar="ITEM[=VALUE],…",
-    help="Recommend to whoever did that, oldest first; with values such as ratings.",
-)
-@click.option(
-    "--event-type",
-    default="",
-    metavar="NAME",
-    help="What the --history did; needed where the catalog declares several event types.",
-)
-@_COUNT
-@_FILTER
-@_PARAMS
-@_FIELDS
+@subject_options
+@COUNT
+@FILTER
+@PARAMS
+@FIELDS
+@RELEASE
+@PAGE_TOKEN
 @click.option("--include-seen", is_flag=True, help="Items of the own history, too.")
 @click.option("--exclude", multiple=True, metavar="ITEM", help="Not that item.")
 @ranking_options
+@click.option("--explain", is_flag=True, help="Say what of the history speaks for each hit.")
 @remote(RecommendArgs)
 async def recommend(call: Remote, args: RecommendArgs) -> None:
-    """Recommend items of a CATALOG to a user, or for a history."""
+    """Recommend items of a CATALOG to a user, for a history, or by what someone likes."""
     told = RankingArgs(args.boost, args.decay, args.diversity, args.cap)
     found = await call.client.recommend(
         args.catalog,
         user=args.user,
-        history=None if args.history is None else _events(args.history, args.event_type),
+        history=args.events,
+        liked=args.liked,
+        disliked=args.disliked,
         page_size=args.count,
+        page_token=args.page_token,
         filter=args.filter_,
         filter_params=told.others(args.params, args.filter_),
         exclude=args.exclude,
         include_seen=args.include_seen,
-        return_fields=_names(args.fields),
+        return_fields=names(args.fields),
+        release=args.release,
         ranking=told.ranking(args.params),
+        explain=args.explain,
     )
-    call.output.show(
-        asdict(found),
-        _hits(found.hits, "item", args.fields, is_count=found.is_popular),
-        *_remarks(found, args.count),
-    )
+    views = [hits_table(found.hits, "item", args.fields, is_count=found.is_popular)]
+    if args.explain and not call.output.is_json:
+        views.append(await reasons_table(call.client, args.catalog, found.hits))
+    call.output.show(asdict(found), *views, *_remarks(found, args.count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +106,8 @@ class SimilarArgs:
     filter_: str
     params: dict[str, Parameter]
     fields: str
+    release: str
+    page_token: str
 
     def __post_init__(self) -> None:
         if (self.user is None) == (self.item is None):
@@ -135,10 +118,12 @@ class SimilarArgs:
 @click.argument("catalog")
 @click.option("--item", metavar="ID", help="Items like that one.")
 @click.option("--user", metavar="ID", help="Users like that one.")
-@_COUNT
-@_FILTER
-@_PARAMS
-@_FIELDS
+@COUNT
+@FILTER
+@PARAMS
+@FIELDS
+@RELEASE
+@PAGE_TOKEN
 @remote(SimilarArgs)
 async def similar(call: Remote, args: SimilarArgs) -> None:
     """Find items of a CATALOG like an item, or users like a user, by cosine."""
@@ -148,7 +133,7 @@ async def similar(call: Remote, args: SimilarArgs) -> None:
     if found.is_short:
         told = f"{len(found.hits):,} of {args.count:,}"
         remarks.append(f"{told}: no more {side}s of the release match the filter.")
-    call.output.show(asdict(found), _hits(found.hits, side, args.fields), *remarks)
+    call.output.show(asdict(found), hits_table(found.hits, side, args.fields), *remarks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +147,8 @@ class PopularArgs:
     filter_: str
     params: dict[str, Parameter]
     fields: str
+    release: str
+    page_token: str
     exclude: tuple[str, ...]
 
 
@@ -178,10 +165,12 @@ class PopularArgs:
     metavar="NAME",
     help="Count that event type; may be given several times. Else all with a weight over 0.",
 )
-@_COUNT
-@_FILTER
-@_PARAMS
-@_FIELDS
+@COUNT
+@FILTER
+@PARAMS
+@FIELDS
+@RELEASE
+@PAGE_TOKEN
 @click.option("--exclude", multiple=True, metavar="ITEM", help="Not that item.")
 @remote(PopularArgs)
 async def popular(call: Remote, args: PopularArgs) -> None:
@@ -191,16 +180,20 @@ async def popular(call: Remote, args: PopularArgs) -> None:
         half_life=args.half_life,
         event_types=args.event_type,
         page_size=args.count,
+        page_token=args.page_token,
         filter=args.filter_,
         filter_params=args.params,
         exclude=args.exclude,
-        return_fields=_names(args.fields),
+        return_fields=names(args.fields),
+        release=args.release,
     )
     remarks = []
     if found.is_short:
         told = f"{len(found.hits):,} of {args.count:,}"
         remarks.append(f"{told}: no more items of the release match and have a count.")
-    call.output.show(asdict(found), _hits(found.hits, "item", args.fields, is_count=True), *remarks)
+    call.output.show(
+        asdict(found), hits_table(found.hits, "item", args.fields, is_count=True), *remarks
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +210,7 @@ class HistoryArgs:
 @click.command()
 @click.argument("catalog")
 @click.argument("user")
-@_COUNT
+@COUNT
 @click.option(
     "--order",
     type=click.Choice(["latest", "value"]),
@@ -225,7 +218,7 @@ class HistoryArgs:
     show_default=True,
     help="The latest first, or the highest value.",
 )
-@_FIELDS
+@FIELDS
 @remote(HistoryArgs)
 async def history(call: Remote, args: HistoryArgs) -> None:
     """Show what a USER of a CATALOG did, and with which items."""
@@ -236,24 +229,24 @@ async def history(call: Remote, args: HistoryArgs) -> None:
     ids = sorted({event.item_id for event in shown})
     items = await call.client.get_items(args.catalog, ids[:1_000]) if ids else []
     known = {item.id: item.fields for item in items}
-    names = _columns(args.fields, known.values())
+    shown_fields = columns(args.fields, known.values())
     rows = (
         (
             event.item_id,
-            *(known.get(event.item_id, {}).get(name) for name in names),
+            *(known.get(event.item_id, {}).get(name) for name in shown_fields),
             event.event_type,
             None if event.value is None else f"{event.value:g}",
             event.event_time,
         )
         for event in shown
     )
-    columns = [
-        *(Column("item", style="cyan"), *map(Column, names)),
+    heads = [
+        *(Column("item", style="cyan"), *map(Column, shown_fields)),
         *(Column("event"), number("value"), Column("when")),
     ]
     call.output.show(
-        {"interactions": [_document(e, known, names) for e in shown], "count": len(events)},
-        table(columns, rows),
+        {"interactions": [_document(e, known, shown_fields) for e in shown], "count": len(events)},
+        table(heads, rows),
         f"{len(shown):,} of {len(events):,} interactions.",
     )
 
@@ -264,38 +257,12 @@ async def _neighbours(call: Remote, args: SimilarArgs) -> Neighbours:
         args.catalog,
         args.item or args.user or "",
         page_size=args.count,
+        page_token=args.page_token,
         filter=args.filter_,
         filter_params=args.params,
-        return_fields=_names(args.fields),
+        return_fields=names(args.fields),
+        release=args.release,
     )
-
-
-def _hits(hits: Sequence[Hit], side: str, fields: str, *, is_count: bool = False) -> Table:
-    """The hits as a table; `is_count` says that scores are counts."""
-    names = _columns(fields, (hit.fields for hit in hits))
-    rows = (
-        (rank, hit.id, *(hit.fields.get(name) for name in names), _score(hit, is_count=is_count))
-        for rank, hit in enumerate(hits, start=1)
-    )
-    columns = [number("#", "dim"), Column(side, style="cyan"), *map(Column, names)]
-    return table([*columns, number("count" if is_count else "score")], rows)
-
-
-def _score(hit: Hit, *, is_count: bool) -> float | str:
-    return f"{hit.score:,.2f}" if is_count else hit.score
-
-
-def _events(text: str, event_type: str = "") -> list[HistoryEvent]:
-    """The events of `ITEM[=VALUE],…`; what stands behind the last `=` is a value if a number."""
-    return [_event(part, event_type) for part in _names(text)]
-
-
-def _event(text: str, event_type: str) -> HistoryEvent:
-    item_id, sign, number_text = text.rpartition("=")
-    if sign and item_id:
-        with contextlib.suppress(ValueError):
-            return HistoryEvent(item_id, event_type, float(number_text))
-    return HistoryEvent(text, event_type)
 
 
 def _remarks(found: Recommendation, wanted: int) -> list[str]:
@@ -311,19 +278,7 @@ def _remarks(found: Recommendation, wanted: int) -> list[str]:
 
 
 def _document(
-    event: Interaction, known: Mapping[str, Mapping[str, Value]], names: Sequence[str]
+    event: Interaction, known: Mapping[str, Mapping[str, Value]], shown: Sequence[str]
 ) -> dict[str, object]:
     fields = known.get(event.item_id, {})
-    return {**asdict(event), "fields": {name: fields[name] for name in names if name in fields}}
-
-
-def _columns(fields: str, found: Iterable[Mapping[str, Value]]) -> list[str]:
-    """The fields to show: those that were asked for, or all that have a value."""
-    names = _names(fields)
-    if names != ["*"]:
-        return names
-    return list(dict.fromkeys(name for values in found for name in sorted(values)))
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    return {**asdict(event), "fields": {name: fields[name] for name in shown if name in fields}}

@@ -16,7 +16,7 @@ from rich.console import Console
 from milvine.cli.documents import document
 from milvine.cli.output import Column, Output, number, shown, table, to_json
 from milvine.cli.pairs import PAIR, numbers_or_texts, parameters
-from milvine.cli.retrieval import _events
+from milvine.cli.subjects import events
 from milvine.client.types import HistoryEvent
 from milvine.v1 import catalog_pb2, model_pb2, model_service_pb2
 
@@ -135,7 +135,7 @@ def test_other_parameters_are_usage_errors(text):
 
 def test_a_history_may_have_values():
     """A number behind the last `=` of an item is the value of the event."""
-    assert _events("50=4.5, 181,a=b,x=y=3") == [
+    assert events("50=4.5, 181,a=b,x=y=3") == [
         HistoryEvent("50", value=4.5),
         HistoryEvent("181"),
         HistoryEvent("a=b"),
