@@ -174,6 +174,23 @@ def test_recommendations_match_the_filter(filled):
     assert not found["is_popular"]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("recommend", "films", "--user", "u0"), ("similar", "films", "--item", "i0")],
+)
+def test_a_list_goes_on_by_its_token(filled, command):
+    """The token that --json shows leads to the next page, in the release that is named."""
+    first = call(filled, *command, "-k", "3")
+    release = first["release_id"]
+
+    second = call(filled, *command, "-k", "2", "--page-token", first["next_page_token"])
+
+    whole = call(filled, *command, "-k", "5", "--release", release)
+    shown = [hit["id"] for hit in first["hits"] + second["hits"]]
+    assert shown == [hit["id"] for hit in whole["hits"]]
+    assert second["release_id"] == whole["release_id"] == release
+
+
 def test_people_are_told_why_a_list_is_short_or_popular(filled):
     """A short list and one of popular items say so."""
     short = invoke(filled, "recommend", "films", "--user", "u0", "--filter", "year == 1970")
@@ -182,6 +199,19 @@ def test_people_are_told_why_a_list_is_short_or_popular(filled):
     assert "2 of 10: no more items of the release match" in alike.stdout
     popular = invoke(filled, "recommend", "films", "--user", "nobody")
     assert "most popular" in popular.stdout
+
+
+def test_popular_items_trend(filled):
+    """What is popular has its count, by all time or lately, and a bad half-life is told."""
+    ever = call(filled, "popular", "films", "-k", "3", "--fields", "year")["hits"]
+    assert [hit["score"] for hit in ever] == sorted((h["score"] for h in ever), reverse=True)
+    assert all(hit["score"] == int(hit["score"]) and hit["fields"]["year"] for hit in ever)
+    lately = call(filled, "popular", "films", "--half-life", "1s", "-k", "3")["hits"]
+    assert int(lately[0]["id"][1:]) > ITEMS - 4
+    assert "count" in invoke(filled, "popular", "films").stdout
+    wrong = invoke(filled, "popular", "films", "--half-life", "7 days")
+    assert wrong.exit_code == 2
+    assert "such as 90m" in wrong.stderr
 
 
 def test_a_history_gets_recommendations(filled):
