@@ -15,7 +15,7 @@ DATA ?= $(or $(MILVINE_DATA),data)/gowalla
 MODEL ?= als
 VECTORS ?= lite
 
-.PHONY: bench bench-quality bench-ingest bench-serving up down
+.PHONY: bench bench-quality bench-ingest bench-serving bench-bulk bench-streaming up down
 .PHONY: setup demo run test check protos image fmt ci clean
 
 setup: $(STAMP)
@@ -70,6 +70,12 @@ bench-ingest: setup
 
 bench-serving: setup
 	$(BIN)/python -m tests.bench.serving
+
+bench-bulk: setup
+	$(BIN)/python -m tests.bench.bulk
+
+bench-streaming: setup
+	$(BIN)/python -m tests.bench.streaming
 
 up:
 	docker compose up --build --detach --wait
