@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import uvloop
 
 from milvine.cli.command import Local, local
 from milvine.cli.configuration import load_settings, masked
@@ -75,7 +76,8 @@ def serve(here: Local, args: ServeArgs) -> None:
     else:
         from milvine.server import serve as run_server  # noqa: PLC0415 - torch takes seconds
 
-        asyncio.run(
+        # A call on asyncio's own loop takes an eighth more of the CPU.
+        uvloop.run(
             run_server(settings, with_worker=with_worker, is_member=args.member, on_ready=say)
         )
 
