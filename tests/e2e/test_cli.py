@@ -95,6 +95,7 @@ def call(env, *arguments):
 
 
 SPOKEN = {
+    "audience": ("films", "i0"),
     "catalogs create": ("-",),
     "catalogs update": ("-",),
     "catalogs list": (),
@@ -105,6 +106,7 @@ SPOKEN = {
     "models": ("films",),
     "operations": (),
     "popular": ("films", "--half-life", "7d", "--event-type", "watch"),
+    "rank": ("films", "i0", "i1", "--user", "u0"),
     "recommend": ("films", "--user", "u0"),
     "releases": ("films",),
     "similar": ("films", "--user", "u0"),
@@ -223,6 +225,46 @@ def test_a_history_gets_recommendations(filled):
     assert typed["hits"]
     unknown = invoke(filled, "recommend", "films", "--history", "i1", "--event-type", "wach")
     assert "declared are: watch" in unknown.stderr
+
+
+def test_a_taste_gets_recommendations_with_reasons(filled):
+    """Who likes comedies and not dramas gets comedies; people read why, machines all of it."""
+    taste = ("films", "--like", "i1", "--like", "i4=2", "--dislike", "i0")
+    found = call(filled, "recommend", *taste, "-k", "5", "--explain")
+    assert {"i0", "i1", "i4"}.isdisjoint(hit["id"] for hit in found["hits"])
+    for hit in found["hits"]:
+        assert {item for item, _ in hit["explanation"]["contributions"]} == {"i0", "i1", "i4"}
+    shown = invoke(filled, "recommend", *taste, "-k", "5", "--explain").stdout
+    assert "because of" in shown
+    both = invoke(filled, "recommend", *taste, "--user", "u0")
+    assert both.exit_code == 2
+    assert "only one of them" in both.stderr
+
+
+def test_named_items_are_ranked(filled):
+    """Items are put into the order of their scores; what the release does not have is named."""
+    user = ("--user", "u0")
+    best = [hit["id"] for hit in call(filled, "recommend", "films", *user, "-k", "4")["hits"]]
+    found = call(filled, "rank", "films", *reversed(best), "nope", *user)
+    assert [hit["id"] for hit in found["hits"]] == best
+    assert found["missing_ids"] == ["nope"]
+    told = invoke(filled, "rank", "films", "i1", "nope", *user, "--explain").stdout
+    assert "does not have: nope" in told
+    assert "because of" in told
+    stranger = invoke(filled, "rank", "films", "i1", "--user", "nobody").stdout
+    assert "ranked by popularity" in stranger
+
+
+def test_an_item_finds_its_audience(filled):
+    """The users of an item did not have it, unless they are asked for."""
+    item = call(filled, "recommend", "films", "--user", "u0", "-k", "1")["hits"][0]["id"]
+    found = call(filled, "audience", "films", item, "-k", "500")
+    assert "u0" in [hit["id"] for hit in found["hits"]]
+    assert found["is_short"]
+    everyone = call(filled, "audience", "films", item, "-k", "500", "--include-seen")
+    assert len(everyone["hits"]) > len(found["hits"])
+    assert "have not had it" in invoke(filled, "audience", "films", item, "-k", "500").stdout
+    assert "no vector of item 'nope'" in invoke(filled, "audience", "films", "nope").stderr
 
 
 def test_neighbours_are_alike(filled):
