@@ -44,7 +44,10 @@ def options(*commands: tuple[str, ...]) -> set[str]:
         ),
         (
             "cli.md",
-            options(("recommend",), ("similar",), ("popular",), ("serve",), ("operations",))
+            options(
+                *(("recommend",), ("rank",), ("audience",), ("similar",)),
+                *(("popular",), ("serve",), ("operations",)),
+            )
             | SHARED,
         ),
     ],
