@@ -1,14 +1,15 @@
-"""Micro-batches: what is asked while every slot is busy travels together.
+"""Micro-batches: what is asked while its like is under way travels together.
 
-A batch forms only when a slot is free, of all that waits then, so that a lone question never waits
-for company. Questions that differ in how they have to be asked never share a batch. Lanes take
-turns, so that one that asks much does not keep others waiting.
+A question goes at once where none of its kind is under way, so that a lone one never waits for
+company; others gather until the batch before them is back, or so many wait that they go beside it.
+Questions that differ in how they have to be asked never share a batch. Lanes take turns, so that
+one that asks much does not keep others waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -48,40 +49,71 @@ class Batches(Generic[K, Q, A]):
         self._ask = ask
         self._free = slots
         self._most = most
+        self._crowd = max(1, most // 4)
+        """So many requests wait for no batch of their kind."""
+        self._keys_under_way: Counter[K] = Counter()
         self._lanes: OrderedDict[str, OrderedDict[K, deque[_Request[Q, A]]]] = OrderedDict()
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def answers(self, lane: str, key: K, questions: Sequence[Q]) -> Sequence[A]:
         """The answers, in the order of the questions; raises what the asker raises."""
-        if self._free:  # then nobody waits
+        if self._free and key not in self._keys_under_way:  # then none of its kind waits
             return await self._alone(key, questions)
         request: _Request[Q, A] = _Request(questions, asyncio.get_running_loop().create_future())
         keys = self._lanes.setdefault(lane, OrderedDict())
-        keys.setdefault(key, deque()).append(request)
+        waiting = keys.setdefault(key, deque())
+        waiting.append(request)
+        if self._free and len(waiting) >= self._crowd:
+            self._start()
         return await request.answers
 
     async def _alone(self, key: K, questions: Sequence[Q]) -> Sequence[A]:
-        self._free -= 1
+        self._begin(key)
         try:
             return await self._ask(key, questions)
         finally:
-            self._free += 1
+            self._end(key)
+
+    async def _run(self, key: K, requests: Sequence[_Request[Q, A]]) -> None:
+        try:
+            await self._answer(key, requests)
+        finally:
+            self._end(key)
+
+    def _begin(self, key: K) -> None:
+        self._free -= 1
+        self._keys_under_way[key] += 1
+
+    def _end(self, key: K) -> None:
+        self._free += 1
+        self._keys_under_way[key] -= 1
+        if not self._keys_under_way[key]:
+            del self._keys_under_way[key]
+        if self._lanes:
             self._start()
 
     def _start(self) -> None:
-        while self._free and self._lanes:
-            key, requests = self._next()
-            if not requests:
-                continue
-            self._free -= 1
-            task = asyncio.create_task(self._run(key, requests))
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+        """Send what may go."""
+        while self._free and (place := self._next()):
+            key, requests = self._take(*place)
+            if requests:
+                self._begin(key)
+                task = asyncio.create_task(self._run(key, requests))
+                self._under_way.add(task)
+                task.add_done_callback(self._under_way.discard)
 
-    def _next(self) -> tuple[K, list[_Request[Q, A]]]:
-        """The oldest key of the lane whose turn it is, with as many of its requests as may go."""
-        lane, keys = self._lanes.popitem(last=False)
-        key, waiting = keys.popitem(last=False)
+    def _next(self) -> tuple[str, K] | None:
+        """The oldest kind that may go, of the first lane in turn that has one."""
+        for lane, keys in self._lanes.items():
+            for key, waiting in keys.items():
+                if key not in self._keys_under_way or len(waiting) >= self._crowd:
+                    return lane, key
+        return None
+
+    def _take(self, lane: str, key: K) -> tuple[K, list[_Request[Q, A]]]:
+        """As many requests of a kind as may go together; lane and kind then stand at the end."""
+        keys = self._lanes.pop(lane)
+        waiting = keys.pop(key)
         requests: list[_Request[Q, A]] = []
         count = 0
         while waiting and count < self._most:
@@ -94,13 +126,6 @@ class Batches(Generic[K, Q, A]):
         if keys:
             self._lanes[lane] = keys
         return key, requests
-
-    async def _run(self, key: K, requests: Sequence[_Request[Q, A]]) -> None:
-        try:
-            await self._answer(key, requests)
-        finally:
-            self._free += 1
-            self._start()
 
     async def _answer(self, key: K, requests: Sequence[_Request[Q, A]]) -> None:
         questions = [question for request in requests for question in request.questions]

@@ -14,8 +14,8 @@ from milvine.domain.hit import Found
 from milvine.retrieval.batches import Batches
 from milvine.vectors import CollectionSpec, Vectors
 
-SLOTS = 2
-"""Searches under way: one that the store works on, and one on the way to it or back."""
+SLOTS = 4
+"""Searches under way; of one kind that is one, or two where many wait."""
 MOST_QUERIES = 128
 """Where more queries in a search gain nothing."""
 

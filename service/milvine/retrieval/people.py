@@ -30,8 +30,8 @@ from milvine.retrieval.batches import Batches
 from milvine.retrieval.examples import seen_in, taste_of
 from milvine.retrieval.remembered import Remembered
 
-READS = 2
-"""Reads of histories under way."""
+READS = 4
+"""Reads of histories under way; for one release that is one, or two where many wait."""
 MOST_READ = 128
 """A read takes no further request once it has so many subjects."""
 REMEMBERED_USERS = 100_000

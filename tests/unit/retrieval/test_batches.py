@@ -95,6 +95,28 @@ async def test_other_ways_to_ask_travel_apart(store, batches):
     assert store.batches == [("a", [0]), ("a", [1, 3]), ("b", [2])]
 
 
+async def test_only_its_like_keeps_a_question_waiting(store):
+    """Beside free slots, a question waits for the batch of its kind, and for no other."""
+    batches = Batches(store.ask, slots=3, most=8)
+    calls = [ask(batches, 0), ask(batches, 1), ask(batches, 2, key="b")]
+    await settle()
+
+    assert store.batches == [("a", [0]), ("b", [2])]
+    store.gate.set()
+    assert await asyncio.gather(*calls) == [["a:0"], ["a:1"], ["b:2"]]
+
+
+async def test_a_crowd_does_not_wait(store):
+    """Where a quarter of a batch waits, it goes beside the one under way, while a slot is free."""
+    batches = Batches(store.ask, slots=2, most=8)
+    calls = [ask(batches, n) for n in range(5)]
+    await settle()
+
+    assert store.batches == [("a", [0]), ("a", [1, 2])]
+    store.gate.set()
+    assert await asyncio.gather(*calls) == [[f"a:{n}"] for n in range(5)]
+
+
 async def test_lanes_take_turns(store, batches):
     """A lane that asks a lot waits for one batch of another lane, not the other way round."""
     calls = [ask(batches, 0)]
