@@ -1,22 +1,26 @@
-"""Which release answers, while the artifacts do not."""
+"""Which release answers, also while the stores do not."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from milvine.artifacts import Artifacts
 from milvine.domain.catalog import Catalog, EventType
-from milvine.domain.errors import DataLoss
+from milvine.domain.entity import Side
+from milvine.domain.errors import DataLoss, NotFound, Reason, Unavailable
 from milvine.domain.operation import Operation, OperationKind
 from milvine.records import Records
 from milvine.retrieval import ActiveReleases
+from milvine.retrieval.active import MOST_OTHERS
 from tests.contracts.records import samples
+from tests.made_model import store_model
 
 CATALOGS = [f"c{n}" for n in range(40)]
 """More than there are threads of any kind."""
@@ -74,6 +78,124 @@ async def test_loads_that_hang_leave_threads_to_others(records, stuck, tmp_path)
         artifacts.close()
     assert not done
     assert {type(look.exception()) for look in looks} == {DataLoss}
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """A catalog with more releases than stay loaded, each with an item; `r0` is active."""
+    artifacts = Artifacts(str(tmp_path / "artifacts"))
+    records = Records.open(f"sqlite:///{tmp_path / 'shop.db'}")
+    records.catalogs.create(Catalog("shop", (EventType("view"),)))
+    for n in range(MOST_OTHERS + 2):
+        model = store_model(records, artifacts, "shop", ["i"], np.ones((1, 2), np.float32))
+        release_of(records, f"r{n}", model.id)
+    records.catalogs.activate("shop", "r0")
+    yield Shop(records, artifacts)
+    artifacts.close()
+    records.close()
+
+
+@dataclass(frozen=True)
+class Shop:
+    """The stores of a catalog."""
+
+    records: Records
+    artifacts: Artifacts
+
+    def releases(self, refresh_s: float = 3_600) -> ActiveReleases:
+        """A process's look at it."""
+        return ActiveReleases(self.records, self.artifacts, refresh_s=refresh_s)
+
+
+def release_of(records: Records, release_id: str, model_id: str) -> None:
+    """Make a release of the catalog `shop`."""
+    publication = Operation(f"o{release_id}", "shop", OperationKind.PUBLISH, {})
+    records.operations.create(publication, exclusive=False)
+    claimed = records.operations.claim("w", lease_s=60)
+    release = replace(
+        samples.release(release_id, model_id),
+        catalog_id="shop",
+        operation_id=claimed.id,
+        attempt=claimed.attempts,
+    )
+    records.releases.finish(records.releases.begin(release))
+
+
+async def test_the_active_release_answers_also_by_its_name(shop):
+    """It is the very same then, so that requests of both kinds travel together."""
+    releases = shop.releases()
+
+    active = await releases.get("shop")
+
+    assert active.release.id == "r0"
+    assert await releases.get("shop", "r0") is active
+    assert active.layout(Side.ITEM) is active.layout(Side.ITEM)
+    assert active.scope(Side.USER) is active.scope(Side.USER)
+
+
+async def test_few_releases_that_are_not_active_stay_loaded(shop):
+    """Those that were asked for last; another one is loaded anew."""
+    releases = shop.releases()
+    first = await releases.get("shop", "r1")
+    others = [f"r{n + 2}" for n in range(MOST_OTHERS - 1)]
+    for release_id in (*others, "r1"):
+        await releases.get("shop", release_id)
+
+    assert await releases.get("shop", "r1") is first
+
+    for release_id in (*others, f"r{MOST_OTHERS + 1}"):
+        await releases.get("shop", release_id)
+    assert await releases.get("shop", "r1") is not first
+
+
+async def test_the_release_before_stays_loaded(shop):
+    """Pages of its lists go on, and a rollback costs no load."""
+    releases = shop.releases()
+    before = await releases.get("shop")
+    shop.records.catalogs.activate("shop", "r1")
+    releases.forget("shop")
+    after = await releases.get("shop")
+
+    pinned = await releases.get("shop", "r0")
+
+    assert (after.release.id, pinned.release.id) == ("r1", "r0")
+    assert pinned.served is before.served
+
+
+async def test_an_activation_by_another_process_shows_in_time(shop):
+    """With it the release that was active goes on under its name."""
+    releases = shop.releases(refresh_s=0)
+    before = await releases.get("shop")
+    shop.records.catalogs.activate("shop", "r1")
+
+    assert (await releases.get("shop")).release.id == "r1"
+    assert (await releases.get("shop", "r0")).served is before.served
+
+
+async def test_a_deletion_shows_in_time(shop):
+    """What is loaded does not hide that a release is gone."""
+    releases = shop.releases(refresh_s=0)
+    await releases.get("shop", "r1")
+    shop.records.releases.delete("r1")
+
+    for _ in range(2):
+        with pytest.raises(NotFound) as fault:
+            await releases.get("shop", "r1")
+        assert fault.value.reason is Reason.RELEASE_NOT_FOUND
+
+
+async def test_what_is_known_goes_on_without_the_records(shop, tmp_path):
+    """Of others it is said that the records do not answer."""
+    releases = shop.releases(refresh_s=0)
+    known = await releases.get("shop", "r1")
+    shop.records.close()
+    for file in tmp_path.glob("shop.db*"):
+        file.unlink()
+    (tmp_path / "shop.db").mkdir()
+
+    assert await releases.get("shop", "r1") is known
+    with pytest.raises(Unavailable):
+        await releases.get("shop", "r2")
 
 
 async def released(stuck: list[Path], looks: list[asyncio.Task]) -> None:
