@@ -93,7 +93,7 @@ class Retriever:
         search = self._search(active, made, timeout_s)
         ranked = self._ranked(search, active, made, selection, page)
         shown = () if ranked else page.shown_ids(active.served.items)
-        excluded = [_excluded(person, selection).union(shown) for person in people]
+        excluded = [_excluded(person, selection, shown) for person in people]
         known = {i: person.vector for i, person in enumerate(people) if person.vector is not None}
         unknown = [i for i in range(len(people)) if i not in known]
         personal = await (ranked or search).best([*known.values()], [excluded[i] for i in known])
@@ -315,10 +315,9 @@ class Retriever:
         return {row.id: row.vector for row in rows if row.vector is not None}
 
 
-def _excluded(person: Person, selection: Selection) -> frozenset[str]:
-    if selection.include_seen:
-        return selection.exclude_ids
-    return selection.exclude_ids.union(person.seen)
+def _excluded(person: Person, selection: Selection, shown: Sequence[str]) -> frozenset[str]:
+    seen = () if selection.include_seen else person.seen
+    return selection.exclude_ids.union(seen, shown) if seen or shown else selection.exclude_ids
 
 
 def _items(active: Active, side: Side) -> Vocabulary | None:

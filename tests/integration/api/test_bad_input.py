@@ -312,6 +312,27 @@ CASES = [
     ),
     (
         "RetrievalService/Recommend",
+        recommend(release_id="x" * 257),
+        INVALID,
+        "INVALID_FIELD",
+        ["release_id"],
+    ),
+    (
+        "RetrievalService/SimilarUsers",
+        {"catalog_id": "films", "user_id": "u", "release_id": "a\0"},
+        INVALID,
+        "INVALID_FIELD",
+        ["release_id"],
+    ),
+    (
+        "RetrievalService/PopularItems",
+        {"catalog_id": "films", "page_size": -1},
+        INVALID,
+        "INVALID_FIELD",
+        ["page_size"],
+    ),
+    (
+        "RetrievalService/Recommend",
         recommend(exclude_item_ids=[""]),
         INVALID,
         "INVALID_FIELD",

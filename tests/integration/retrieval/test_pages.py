@@ -281,6 +281,16 @@ async def test_a_token_is_good_for_its_request_alone(world, client):
         assert [v.field for v in raised.value.violations] == ["page_token"]
 
 
+@pytest.mark.parametrize("token", ["x", "é", "=" * 40, "A" * 1_000, "A" * (5 << 20)], ids=len)
+async def test_forged_tokens_are_refused(world, client, token):
+    """By each way to ask, whatever the token looks like."""
+    for find, options in searches(client).values():
+        with pytest.raises(RpcError) as raised:
+            await find(world.catalog.id, page_token=token, **options)
+        assert raised.value.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert raised.value.reason == "INVALID_PAGE_TOKEN"
+
+
 async def test_a_list_that_ends_has_no_token(world, client):
     """Neither does a batch."""
     whole = await client.recommend(world.catalog.id, user="user 5", page_size=ITEMS)
