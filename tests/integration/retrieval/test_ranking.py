@@ -21,7 +21,16 @@ from milvine.domain.release import PublishRequest
 from milvine.filters import parse
 from milvine.models.serving import load_serving_model
 from milvine.releases.follow import carry_changes
-from milvine.retrieval import ActiveReleases, People, Popularity, Retriever
+from milvine.retrieval import (
+    ActiveReleases,
+    People,
+    Popularity,
+    Retriever,
+    columns,
+    matching,
+    ranked,
+    search,
+)
 from tests.filter_oracle import evaluate
 from tests.integration.conftest import open_stores
 from tests.made_model import store_model
@@ -180,6 +189,45 @@ async def test_any_ranking_is_the_naive_one(shop, retriever, seed):
 
     shop.ranked(query, selection).check(pairs(answer.hits), selection.page_size)
     assert answer.is_short == (len(answer.hits) < selection.page_size)
+
+
+@pytest.fixture
+def _large(monkeypatch):
+    """Every catalog counts as a large one."""
+    for module in (columns, matching, ranked, search):
+        monkeypatch.setattr(module, "MOST_SCORED", 50)
+
+
+@pytest.mark.usefixtures("_large")
+@pytest.mark.parametrize("shop", [IndexKind.FLAT], indirect=True)
+@pytest.mark.parametrize("seed", range(15))
+async def test_large_releases_rank_the_same(shop, stores, seed):
+    """Where values and matches are asked of the store at each request, hits are the same."""
+    rng = np.random.default_rng(200 + seed)
+    selection = Selection(
+        page_size=25, filter=str(rng.choice(FILTERS)), ranking=make_ranking(rng), explain=True
+    )
+    query = rng.normal(size=DIMENSION)
+
+    answer = await ask(make_retriever(stores), shop, query, selection)
+
+    shop.ranked(query, selection).check(pairs(answer.hits), 25)
+
+
+@pytest.mark.usefixtures("_large")
+@pytest.mark.parametrize("shop", [IndexKind.FLAT], indirect=True)
+async def test_large_releases_boost_the_best_by_score(shop, stores, monkeypatch):
+    """What is not among the best by score is not boosted into the hits."""
+    monkeypatch.setattr(ranked, "MOST_BOOSTED", 40)
+    query = np.ones(DIMENSION)
+    boost = Boost(Factor(1e6), "year < 1975")
+    plain = await ask(make_retriever(stores), shop, query, Selection(page_size=40))
+
+    answer = await ask(
+        make_retriever(stores), shop, query, Selection(page_size=40, ranking=Ranking((boost,)))
+    )
+
+    assert {hit.id for hit in answer.hits} == {hit.id for hit in plain.hits}
 
 
 @pytest.mark.parametrize("seed", range(6))
