@@ -25,12 +25,18 @@ SECONDS = 8.0
 
 async def stream(deployed: Deployment) -> dict[str, float]:
     """Recommend to everybody; users a second."""
-    began, users = time.perf_counter(), 0
+    began, before, users = time.perf_counter(), serving.cpu_s(deployed.pid), 0
     async with Client(deployed.address) as client:
         async for page in client.recommend_all(serving.CATALOG, page_size=serving.COUNT):
             users += len(page.users)
     seconds = time.perf_counter() - began
-    return {"users": users, "seconds": round(seconds, 2), "users_per_s": round(users / seconds, 1)}
+    cpu_s = serving.cpu_s(deployed.pid) - before
+    return {
+        "users": users,
+        "seconds": round(seconds, 2),
+        "users_per_s": round(users / seconds, 1),
+        "cpu_ms_per_user": round(cpu_s * 1_000 / users, 3),
+    }
 
 
 async def measure(engine: Engine) -> dict[str, object]:
@@ -40,6 +46,7 @@ async def measure(engine: Engine) -> dict[str, object]:
         model_id, collection = await serving.put_into_service(deployed, engine)
         world = serving.describe(deployed, model_id, collection, "")
         told = [await stream(deployed) for _ in range(2)][-1]
+        console.print(f"{engine}: {told}")
         calls = serving.ask_milvine(deployed, world, CALLERS, SECONDS).figures()
     return {
         "recommend_all": told,

@@ -131,18 +131,18 @@ def ask_milvine(deployed: Deployment, world: World, callers: int, seconds: float
     host, port = deployed.address.split(":")
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:
         other.submit(int).result()  # it has started
-        before = _cpu_s(deployed.pid)
+        before = cpu_s(deployed.pid)
         ran = other.submit(
             load, (host, int(port)), METHOD, requests, callers=callers, seconds=seconds
         ).result()
-        cpu_s = (_cpu_s(deployed.pid) - before) * seconds / (seconds + WARM_UP_S)
+        taken_s = (cpu_s(deployed.pid) - before) * seconds / (seconds + WARM_UP_S)
     if ran.failures:
         raise RuntimeError(f"{ran.failures} calls failed")
     found = {
         place: [hit.item_id for hit in pb.RecommendResponse.FromString(reply).hits]
         for place, reply in ran.replies.items()
     }
-    return Side(ran.latencies_s, ran.seconds, _recall(found, world.unseen), cpu_s)
+    return Side(ran.latencies_s, ran.seconds, _recall(found, world.unseen), taken_s)
 
 
 async def ask_pymilvus(world: World, callers: int, seconds: float) -> Side:
@@ -221,7 +221,7 @@ def _ids(count: int) -> list[str]:
     return [f"user-{row:07}" for row in range(count)]
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """The CPU time of a process, in user and system mode."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -18,21 +18,23 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from milvine.client import Client, Interaction, Item
+from milvine.client import Client, Interaction, Item, RpcError
 from milvine.domain.entity import Side
 from milvine.records import Records
 from tests.bench import serving, synthetic
 from tests.bench.deployment import Deployment, Engine, deployment
 from tests.bench.report import console, finish, stop_cleanly_on_sigterm
 
+T = TypeVar("T")
 CATALOG = serving.CATALOG
 ITEMS = {Engine.LITE: 10_000, Engine.SERVER: 20_000}
 SECONDS = 20.0
@@ -147,19 +149,27 @@ async def write(address: str, seconds: float, items: int) -> dict[str, float]:
     }
 
 
+def run(work: Coroutine[None, None, T]) -> T:
+    """Do work on a loop of this process; an error of a call does not travel to another one."""
+    try:
+        return asyncio.run(work)
+    except (RpcError, ExceptionGroup) as error:
+        raise RuntimeError(str(error)) from None
+
+
 def run_ask(address: str, seconds: float) -> list[float]:
     """Ask, in a process of its own."""
-    return asyncio.run(ask(address, seconds))
+    return run(ask(address, seconds))
 
 
 def run_write(address: str, seconds: float, items: int) -> dict[str, float]:
     """Write, in a process of its own."""
-    return asyncio.run(write(address, seconds, items))
+    return run(write(address, seconds, items))
 
 
 def run_check(address: str, seconds: float) -> Checks:
     """Check, in a process of its own."""
-    return asyncio.run(check(address, seconds))
+    return run(check(address, seconds))
 
 
 def measure(engine: Engine, seconds: float) -> dict[str, object]:
