@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeGuard, TypeVar
+from typing import Protocol, TypeGuard, TypeVar
 
 from milvine.domain.errors import InvalidArgument, InvalidPageToken
 
@@ -32,9 +32,6 @@ class ListRequest(Protocol):
 
     page_size: int
     page_token: str
-
-    def MergeFrom(self, other: Self, /) -> None:
-        """Take over the other's fields."""
 
     def SerializeToString(self, *, deterministic: bool) -> bytes:
         """The bytes of the message."""
@@ -115,7 +112,10 @@ def _digest(request: ListRequest, cursor: str) -> str:
 
 def _rest(request: ListRequest) -> bytes:
     """What must be the same on every page of a list."""
-    same = type(request)()
-    same.MergeFrom(request)
-    same.page_size, same.page_token = 0, ""
-    return same.SerializeToString(deterministic=True)
+    size, token = request.page_size, request.page_token
+    # Taken out for a moment: a copy would take ten times as long.
+    request.page_size, request.page_token = 0, ""
+    try:
+        return request.SerializeToString(deterministic=True)
+    finally:
+        request.page_size, request.page_token = size, token

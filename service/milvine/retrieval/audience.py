@@ -143,7 +143,7 @@ class _Search:
             self._spec, ids, fields=self._plan.fields, timeout_s=self._timeout_s
         )
         fields = {row.id: row.fields for row in rows}
-        return [replace(hit, fields=fields.get(hit.id, hit.fields)) for hit in hits]
+        return [hit._replace(fields=fields.get(hit.id, hit.fields)) for hit in hits]
 
     async def _by_index(self, query: NDArray[np.float32], choice: _Choice) -> Reached | None:
         """The best that the index finds; None where it may miss some."""

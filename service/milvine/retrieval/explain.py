@@ -122,8 +122,8 @@ def explained(served: ServingModel, placed: Explained, hits: Sequence[Hit]) -> l
     rows = served.items.rows([hit.id for hit in hits])
     found = placed.reasons.contributions(served.item_vectors[rows])
     return [
-        replace(
-            hit, explanation=replace(hit.explanation or Explanation(hit.score), contributions=c)
+        hit._replace(
+            explanation=replace(hit.explanation or Explanation(hit.score), contributions=c)
         )
         for hit, c in zip(hits, found, strict=True)
     ]

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -346,7 +346,7 @@ class Search:
         )
         fields = {row.id: row.fields for row in rows}
         return [
-            [replace(hit, fields=fields.get(hit.id, hit.fields)) for hit in hits] for hits in lists
+            [hit._replace(fields=fields.get(hit.id, hit.fields)) for hit in hits] for hits in lists
         ]
 
 
