@@ -15,17 +15,15 @@ import asyncio
 import base64
 import os
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Self, TypeAlias
+from typing import Self
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
-from numpy.typing import NDArray
 
 from milvine.domain.entity import from_micros, to_micros
 from milvine.domain.errors import InvalidPageToken, NotFound, Reason
@@ -34,7 +32,9 @@ from milvine.domain.query import Selection
 from milvine.models.vocabulary import Vocabulary
 from milvine.records import Records
 from milvine.retrieval.active import Active, ActiveReleases
+from milvine.retrieval.packing import LONG, pack_ids, pack_subject, unpack_ids, unpack_subject
 from milvine.retrieval.people import Person
+from milvine.retrieval.ranking import Rows
 
 MOST_SHOWN = 10_000
 """A list goes on until so many hits were shown."""
@@ -43,22 +43,10 @@ MAX_TOKEN = 4 << 20
 history."""
 KEY_NAME = "page_tokens"
 
-Rows: TypeAlias = NDArray[np.int32]
-"""Rows of items, (n,)."""
-
-NO_ROWS: Rows = np.empty(0, np.int32)
-
 _VERSION = 1
 _HEAD = struct.Struct("<BBqII")
 """Version, bytes of the release id, moment, hits shown, bytes of the subject."""
-_SUBJECT = struct.Struct("<I")
-"""The dimension of the vector, 0 for none; the seen items follow it."""
 _NONCE_BYTES = 12
-_PLAIN = b"\0"
-_PACKED = b"\1"
-_PART = 4_096
-_WORTH_PACKING = 1_024
-"""So many bytes and more are compressed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,7 +158,7 @@ class Pages:
         if page.shown_count + len(hits) >= MOST_SHOWN:
             return ""
         subject = page.subject
-        if page.is_first and person and items:
+        if page.is_first and person is not None and items is not None:
             subject = await self._subject(person, items)
         shown, count = _shown(page, hits, items), page.shown_count + len(hits)
         following = replace(page, shown_count=count, subject=subject, shown=shown)
@@ -180,12 +168,10 @@ class Pages:
         """A person, packed once as long as they are remembered."""
         packed = self._packed.get(person)
         if packed is None:
-            is_long = len(person.seen) > _PART
-            packed = (
-                await asyncio.to_thread(pack_subject, person, items)
-                if is_long
-                else pack_subject(person, items)
-            )
+            if len(person.seen) <= LONG:
+                packed = pack_subject(person, items)
+            else:
+                packed = await asyncio.to_thread(pack_subject, person, items)
             self._packed[person] = packed
         return packed
 
@@ -215,60 +201,6 @@ class Pages:
         key = await asyncio.to_thread(self._records.keys.get, KEY_NAME)
         self._cipher = AESGCMSIV(key)
         return self._cipher
-
-
-def pack_subject(person: Person, items: Vocabulary) -> bytes:
-    """A person as bytes: the vector, and the seen items that the release has, in no order."""
-    vector = b"" if person.vector is None else person.vector.astype("<f4", copy=False).tobytes()
-    return (
-        _SUBJECT.pack(len(vector) // 4) + vector + _pack_set(_known(list(set(person.seen)), items))
-    )
-
-
-def unpack_subject(data: bytes, items: Vocabulary) -> Person:
-    """The person of bytes that `pack_subject` made."""
-    (dimension,) = _SUBJECT.unpack_from(data)
-    vector = np.frombuffer(data, "<f4", dimension, _SUBJECT.size).astype(np.float32)
-    seen = _unpack_set(data[_SUBJECT.size + 4 * dimension :])
-    return Person(vector if dimension else None, tuple(items.take(seen)))
-
-
-def pack_ids(ids: Sequence[str]) -> bytes:
-    """Ids as bytes; U+0000 is in none."""
-    return _packed("\0".join(ids).encode()) if ids else b""
-
-
-def unpack_ids(data: bytes) -> list[str]:
-    """The ids of bytes that `pack_ids` made."""
-    return _unpacked(data).decode().split("\0") if data else []
-
-
-def _known(ids: Sequence[str], items: Vocabulary) -> Rows:
-    """The rows of ids; in parts, for each is found faster so than by a look at all items."""
-    parts = [items.rows(ids[start : start + _PART]) for start in range(0, len(ids), _PART)]
-    rows = parts[0] if len(parts) == 1 else np.concatenate([NO_ROWS, *parts])
-    return rows[rows >= 0]
-
-
-def _pack_set(rows: Rows) -> bytes:
-    """Rows in any order as bytes: the steps from one to the next higher, which are small."""
-    ordered = np.sort(rows)
-    steps = ordered.copy()
-    steps[1:] -= ordered[:-1]
-    return _packed(steps.astype("<i4", copy=False).tobytes())
-
-
-def _unpack_set(data: bytes) -> Rows:
-    """The rows of bytes that `_pack_set` made, ascending."""
-    return np.cumsum(np.frombuffer(_unpacked(data), "<i4"), dtype=np.int32)
-
-
-def _packed(data: bytes) -> bytes:
-    return _PLAIN + data if len(data) < _WORTH_PACKING else _PACKED + zlib.compress(data, level=1)
-
-
-def _unpacked(data: bytes) -> bytes:
-    return data[1:] if data[:1] == _PLAIN else zlib.decompress(data[1:])
 
 
 def _shown(page: Page, hits: Sequence[Hit], items: Vocabulary | None) -> bytes:

@@ -16,7 +16,8 @@ from milvine.domain.hit import Hit
 from milvine.domain.query import Selection
 from milvine.models.vocabulary import Vocabulary
 from milvine.records import Records
-from milvine.retrieval.pages import MAX_TOKEN, MOST_SHOWN, Page, Pages, pack_ids, pack_subject
+from milvine.retrieval.packing import pack_ids, pack_subject
+from milvine.retrieval.pages import MAX_TOKEN, MOST_SHOWN, Page, Pages
 from milvine.retrieval.people import Person
 
 ITEMS = Vocabulary([f"item {n} ☃" for n in range(20_000)])
