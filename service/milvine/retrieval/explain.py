@@ -9,7 +9,8 @@ for every hit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -17,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from milvine.domain.errors import DeadlineExceeded
 from milvine.domain.hit import Explanation, Hit
 from milvine.domain.query import (
     Consistency,
@@ -26,7 +28,7 @@ from milvine.domain.query import (
     UserSubject,
     VectorSubject,
 )
-from milvine.models.base import Histories
+from milvine.models.base import Encoder, Histories
 from milvine.models.serving import ServingModel
 from milvine.records import Records
 from milvine.retrieval.active import Active
@@ -36,6 +38,7 @@ from milvine.retrieval.people import People, Person, histories
 MOST_LOOKED_AT = 100
 """Of a longer history, the latest items are looked at; of examples, those that weigh most."""
 MOST_CONTRIBUTIONS = 10
+_EVENTS_AT_ONCE = 10_000
 
 Vectors: TypeAlias = NDArray[np.float32]
 
@@ -79,34 +82,42 @@ class Explainer:
         self._records = records
         self._people = people
 
-    async def place(self, active: Active, subjects: Sequence[Subject]) -> list[Explained]:
+    async def place(
+        self, active: Active, subjects: Sequence[Subject], *, timeout_s: float
+    ) -> list[Explained]:
         """Place subjects in the space of a release, in their order.
 
         Raises:
             InvalidArgument: A vector has another dimension.
             Unavailable: The records do not answer.
+            DeadlineExceeded: It takes longer than `timeout_s`.
         """
-        return [await self._place(active, subject) for subject in subjects]
+        ends = time.monotonic() + timeout_s
+        return [await self._place(active, subject, ends) for subject in subjects]
 
-    async def _place(self, active: Active, subject: Subject) -> Explained:
+    async def _place(self, active: Active, subject: Subject, ends: float) -> Explained:
         match subject:
             case UserSubject() | HistorySubject():
-                return await asyncio.to_thread(self._by_history, active, subject)
+                return await asyncio.to_thread(self._by_history, active, subject, ends)
             case ExamplesSubject():
                 return await asyncio.to_thread(_by_examples, active.served, subject)
             case VectorSubject():
                 (person,) = await self._people.place(active, [subject], Consistency.BOUNDED)
                 return Explained(person)
 
-    def _by_history(self, active: Active, subject: UserSubject | HistorySubject) -> Explained:
+    def _by_history(
+        self, active: Active, subject: UserSubject | HistorySubject, ends: float
+    ) -> Explained:
         events = self._events(active, subject)
         history, seen = histories(active, events), tuple(events["item_id"].to_pylist())
         if not len(history.items):
             return Explained(Person(None, seen))
         places = np.arange(len(history.items))[::-1][:MOST_LOOKED_AT]
-        vectors = active.served.encoder.encode(_leaving_out(history, places))
+        encoder = active.served.encoder
+        (vector,) = encoder.encode(history)
+        without = np.concatenate([*_encoded_without(encoder, history, places, ends)])
         items = tuple(active.served.items.take(history.items[places]))
-        return Explained(Person(vectors[0], seen), Reasons(items, vectors[0] - vectors[1:]))
+        return Explained(Person(vector, seen), Reasons(items, vector - without))
 
     def _events(self, active: Active, subject: UserSubject | HistorySubject) -> pa.Table:
         if isinstance(subject, HistorySubject):
@@ -140,9 +151,23 @@ def _by_examples(served: ServingModel, subject: ExamplesSubject) -> Explained:
     return Explained(Person(vector, seen_in(subject)), reasons)
 
 
-def _leaving_out(history: Histories, places: NDArray[np.int64]) -> Histories:
-    """A person's history as it is, then without the event at each of some places."""
-    length, count = len(history.items), len(places)
-    kept = np.ones((1 + count, length), bool)
-    kept[np.arange(1, 1 + count), places] = False
-    return history.take(np.zeros(1 + count, np.int64)).keep(kept.ravel())
+def _encoded_without(
+    encoder: Encoder, history: Histories, places: NDArray[np.int64], ends: float
+) -> Iterator[Vectors]:
+    """Yield the vectors of a person without the event at each of some places, until `ends`.
+
+    A few at a time, so that nothing goes on for long that nobody waits for.
+    """
+    step = max(1, _EVENTS_AT_ONCE // len(history.items))
+    for start in range(0, len(places), step):
+        if time.monotonic() > ends:
+            raise DeadlineExceeded
+        yield encoder.encode(_without(history, places[start : start + step]))
+
+
+def _without(history: Histories, places: NDArray[np.int64]) -> Histories:
+    """A person's history without the event at each of some places."""
+    count = len(places)
+    kept = np.ones((count, len(history.items)), bool)
+    kept[np.arange(count), places] = False
+    return history.take(np.zeros(count, np.int64)).keep(kept.ravel())

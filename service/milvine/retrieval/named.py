@@ -12,6 +12,9 @@ from milvine.domain.hit import Hit
 from milvine.models.vocabulary import Vocabulary
 from milvine.retrieval.search import Search
 
+_AT_ONCE = 1_000
+"""Ids of a look-up: 10,000 in one take more than twice the time of ten times 1,000."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Named:
@@ -28,7 +31,9 @@ async def look_up(search: Search, items: Vocabulary, ids: Sequence[str]) -> Name
     distinct = list(dict.fromkeys(ids))
     rows = items.rows(distinct)
     known = [id_ for id_, row in zip(distinct, rows.tolist(), strict=True) if row >= 0]
-    there = await search.matching(known) if known else frozenset()
+    there: set[str] = set()
+    for start in range(0, len(known), _AT_ONCE):
+        there |= await search.matching(known[start : start + _AT_ONCE])
     return Named(
         rows[[id_ in there for id_ in distinct]],
         tuple(id_ for id_ in distinct if id_ not in there),

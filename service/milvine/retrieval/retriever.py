@@ -88,7 +88,7 @@ class Retriever:
         """
         active, page = await self._pages.open(catalog_id, selection)
         made = await self._planner.plan(active.scope(Side.ITEM), selection)
-        placed = await self._placed(active, subjects, selection, page)
+        placed = await self._placed(active, subjects, selection, timeout_s, page)
         people = [one.person for one in placed]
         search = self._search(active, made, timeout_s)
         ranked = self._ranked(search, active, made, selection, page)
@@ -193,7 +193,7 @@ class Retriever:
         active = await self._releases.get(catalog_id, selection.release_id)
         made = await self._planner.plan(active.scope(Side.ITEM), selection)
         search = self._search(active, made, timeout_s)
-        (placed,) = await self._placed(active, [subject], selection)
+        (placed,) = await self._placed(active, [subject], selection, timeout_s)
         named = await look_up(search, active.served.items, item_ids)
         vector = placed.person.vector
         if vector is not None:
@@ -272,6 +272,7 @@ class Retriever:
         active: Active,
         subjects: Sequence[Subject],
         selection: Selection,
+        timeout_s: float,
         page: Page | None = None,
     ) -> list[Explained]:
         """The subjects in the space of the release, with the reasons where they are asked for.
@@ -280,7 +281,7 @@ class Retriever:
         """
         then = page.person(active.served.items) if page and not page.is_first else None
         if selection.explain:
-            placed = await self._explainer.place(active, subjects)
+            placed = await self._explainer.place(active, subjects, timeout_s=timeout_s)
             return [replace(one, person=then or one.person) for one in placed]
         people = (
             [then] if then else await self._people.place(active, subjects, selection.consistency)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from milvine.domain.errors import DeadlineExceeded
 from milvine.domain.hit import Explanation, Hit
 from milvine.domain.query import ExamplesSubject, HistorySubject, UserSubject, VectorSubject
 from milvine.models import families
@@ -59,7 +60,7 @@ async def test_a_user_is_placed_and_told_by_leaving_out(family, explainer):
     """The vector is that of the whole history; each amount is the score less the one without."""
     active = active_of(family)
     served, events = active.served, rated("u", [0, 2, 4, 1])
-    (placed,) = await explainer.place(active, [UserSubject("u")])
+    (placed,) = await explainer.place(active, [UserSubject("u")], timeout_s=20)
 
     whole = vector_of(served, events)
     hit = Hit("i08", float(served.item_vectors[served.items.rows(["i08"])[0]] @ whole))
@@ -84,7 +85,7 @@ async def test_a_history_of_one_item_is_all_that_counts(family, explainer):
     """The one item counts by the whole score over that of a person of whom nothing is known."""
     active = active_of(family)
     served = active.served
-    (placed,) = await explainer.place(active, [HistorySubject(rated("x", [0]))])
+    (placed,) = await explainer.place(active, [HistorySubject(rated("x", [0]))], timeout_s=20)
     (nobody,) = served.encoder.encode(
         history_of(rated("x", [0]).slice(0, 0), CATALOG, served.feedback, items=served.items)
     )
@@ -102,7 +103,7 @@ async def test_long_histories_are_told_by_their_latest_items(explainer):
     """No more than the latest items are looked at, and no more told than people read."""
     active = active_of("als")
     items = [n % 30 for n in range(60)]
-    (placed,) = await explainer.place(active, [HistorySubject(rated("x", items))])
+    (placed,) = await explainer.place(active, [HistorySubject(rated("x", items))], timeout_s=20)
     (told,) = explained(active.served, placed, [Hit("i08", 1.0)])
 
     assert len(placed.reasons.items) <= MOST_LOOKED_AT
@@ -110,12 +111,18 @@ async def test_long_histories_are_told_by_their_latest_items(explainer):
     assert placed.reasons.items[0] == "i28"  # the latest of those that teach something
 
 
+async def test_nothing_is_told_after_the_deadline(explainer):
+    """Work that nobody waits for any more ends."""
+    with pytest.raises(DeadlineExceeded):
+        await explainer.place(active_of("als"), [UserSubject("u")], timeout_s=0)
+
+
 @every_family
 async def test_examples_are_told_by_leaving_out(family, explainer):
     """What fits counts for its like, and what doesn't against it."""
     active = active_of(family)
     subject = ExamplesSubject({"i00": 1.0, "i02": 2.0}, {"i04": 1.0, "?": 1.0})
-    (placed,) = await explainer.place(active, [subject])
+    (placed,) = await explainer.place(active, [subject], timeout_s=20)
     (told,) = explained(active.served, placed, [Hit("i08", 1.0)])
 
     amounts = dict(told.explanation.contributions)
@@ -131,6 +138,7 @@ async def test_what_has_no_history_has_no_contributions(explainer):
     placed = await explainer.place(
         active,
         [VectorSubject(vector), UserSubject("nobody"), ExamplesSubject({"?": 1.0}, {})],
+        timeout_s=20,
     )
 
     assert [one.person.vector is None for one in placed] == [False, True, True]
