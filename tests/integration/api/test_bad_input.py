@@ -22,6 +22,7 @@ from milvine.v1 import (
     item_service_pb2,
     model_pb2,
     model_service_pb2,
+    ranking_pb2,
     release_service_pb2,
     retrieval_service_pb2,
     user_service_pb2,
@@ -330,6 +331,20 @@ CASES = [
         INVALID,
         "INVALID_FIELD",
         ["page_size"],
+    ),
+    (
+        "RetrievalService/Recommend",
+        recommend(ranking=ranking_pb2.Ranking(boosts=[ranking_pb2.Boost(factor=math.nan)])),
+        INVALID,
+        "INVALID_FIELD",
+        ["ranking.boosts[0].factor"],
+    ),
+    (
+        "RetrievalService/Recommend",
+        recommend(ranking=ranking_pb2.Ranking(diversity=ranking_pb2.Diversity(relevance=2))),
+        INVALID,
+        "INVALID_FIELD",
+        ["ranking.diversity.relevance"],
     ),
     (
         "RetrievalService/Recommend",

@@ -11,6 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from milvine import client as client_types
+from milvine.api import build_server
+from milvine.client import Client, RpcError
 from milvine.domain.catalog import Catalog, EventType, Field, FieldType, IndexKind, VectorIndex
 from milvine.domain.entity import Entity, Side
 from milvine.domain.hit import Source
@@ -32,6 +35,7 @@ from milvine.retrieval import (
     search,
 )
 from tests.filter_oracle import evaluate
+from tests.integration.api.conftest import RecordsOnly
 from tests.integration.conftest import open_stores
 from tests.made_model import store_model
 from tests.publishing import publish_by
@@ -353,6 +357,67 @@ async def test_fields_come_with_ranked_hits(shop, retriever):
         assert [dict(hit.fields) for hit in answer.hits] == [
             shop.items[hit.id].fields for hit in answer.hits
         ]
+
+
+@pytest.fixture
+async def client(stores):
+    """A client of the API over the stores."""
+    services = RecordsOnly(stores.records, retriever=make_retriever(stores))
+    server = build_server(services)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    async with Client(address) as made:
+        yield made
+    await server.stop(None)
+
+
+async def test_rankings_travel(shop, client):
+    """A client's ranking gives over gRPC what it means, on each page."""
+    ranking = client_types.Ranking(
+        [client_types.Boost(3.0, "year >= {y}", {"y": 1990})], 0.6, 60, {"author": 2}
+    )
+    meant = Ranking((Boost(Factor(3.0), "year >= 1990"),), Diversity(0.6, 60), (Cap("author", 2),))
+    query = np.linspace(1, -1, DIMENSION)
+
+    first = await client.recommend(
+        shop.catalog_id, vector=query.tolist(), page_size=8, ranking=ranking
+    )
+    second = await client.recommend(
+        shop.catalog_id,
+        vector=query.tolist(),
+        page_size=8,
+        ranking=ranking,
+        page_token=first.next_page_token,
+    )
+
+    shop.ranked(query, Selection(ranking=meant)).check(pairs([*first.hits, *second.hits]), 16)
+
+
+@pytest.mark.parametrize(
+    ("ranking", "field", "reason"),
+    [
+        (
+            client_types.Ranking([client_types.Boost(1), client_types.Boost(2, "yaer > 1")]),
+            "ranking.boosts[1].filter",
+            "INVALID_FILTER",
+        ),
+        (
+            client_types.Ranking([client_types.NumberDecay("author", 1, 1)]),
+            "ranking.boosts[0].number_decay.field",
+            "INVALID_FIELD",
+        ),
+        (client_types.Ranking(caps={"price": 1}), "ranking.caps[0].field", "INVALID_FIELD"),
+    ],
+)
+async def test_what_does_not_fit_the_release_is_told_by_its_place(
+    shop, client, ranking, field, reason
+):
+    """Faults of filters and fields name their path in the request."""
+    with pytest.raises(RpcError) as fault:
+        await client.recommend(shop.catalog_id, vector=[1.0] * DIMENSION, ranking=ranking)
+
+    assert [violation.field for violation in fault.value.violations] == [field]
+    assert fault.value.reason == reason
 
 
 async def test_changes_of_items_count(stores):
