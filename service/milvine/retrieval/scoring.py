@@ -7,7 +7,7 @@ question has the same answer each time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -36,8 +36,7 @@ _BLOCK = 16_384
 """Rows whose vectors are picked at a time, for they stay in the processor's cache."""
 _FIRST_EXCLUDED = 1_000
 """By how much the first look is wider than the hits asked for, at most: most of a long list is
-not among the best."""
-_WIDER = 8
+not among the best, and to find the rows of 100,000 ids takes 30 ms."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +68,12 @@ class Pool:
         if self.gathered is None or self.gathered is self.vectors:
             return self.rows.nbytes
         return self.rows.nbytes + self.gathered.nbytes
+
+    def places_without(self, excluded: Collection[str]) -> NDArray[np.int64]:
+        """The places, ascending, of the rows that no excluded id has."""
+        is_allowed = np.ones(len(self.items) + 1, bool)
+        is_allowed[self.items.rows(list(excluded))] = False  # unknown ids have the row -1
+        return np.flatnonzero(is_allowed[self.rows])
 
     def scores(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
         """The scores of all rows, (q, dimension) to (q, n)."""
@@ -152,22 +157,21 @@ def _score(pool: Pool, questions: Sequence[Question]) -> list[Best]:
 
 
 def _best(pool: Pool, scores: NDArray[np.float32], question: Question) -> Best:
-    """Look at ever more of the greatest scores, until enough of them are not excluded."""
-    width = question.count + min(len(question.excluded), _FIRST_EXCLUDED)
-    while True:
-        places = top(scores, width)
-        ids = pool.items.take(pool.rows[places])
-        kept = [at for at, id_ in enumerate(ids) if id_ not in question.excluded]
-        is_end = width >= len(scores)
-        if is_end or len(kept) >= question.count:
-            break
-        width *= _WIDER
-    best = kept[: question.count]
-    return Best(
-        [ids[at] for at in best],
-        scores[places[best]].tolist(),
-        is_all=is_end and len(best) == len(kept),
-    )
+    """The best that are not excluded: among the first of all, else by finding the excluded rows."""
+    excluded, count = question.excluded, question.count
+    width = count + min(len(excluded), _FIRST_EXCLUDED)
+    places = top(scores, width)
+    ids = pool.items.take(pool.rows[places])
+    kept = [at for at, id_ in enumerate(ids) if id_ not in excluded]
+    is_end = width >= len(scores)
+    if is_end or len(kept) >= count:
+        best = kept[:count]
+        is_all = is_end and len(best) == len(kept)
+        return Best([ids[at] for at in best], scores[places[best]].tolist(), is_all)
+    allowed = pool.places_without(excluded)
+    places = allowed[top(scores[allowed], count)]
+    ids = pool.items.take(pool.rows[places])
+    return Best(ids, scores[places].tolist(), len(allowed) <= count)
 
 
 def _all_by_score(served: ServingModel) -> Pool:

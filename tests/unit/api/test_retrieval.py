@@ -130,12 +130,25 @@ def test_selection_refused(kind, fields, field):
 
 @pytest.mark.parametrize(
     ("ids", "field"),
-    [(["a"] * 100_001, "exclude_item_ids"), (["a", ""], "exclude_item_ids[1]")],
+    [
+        (["a"] * 100_001, "exclude_item_ids"),
+        (["a", ""], "exclude_item_ids[1]"),
+        (["a" * 257], "exclude_item_ids[0]"),
+        (["a", "é" * 129], "exclude_item_ids[1]"),
+        (["é", "a\x00"], "exclude_item_ids[1]"),
+    ],
 )
 def test_excluded_refused(ids, field):
     """At most 100,000 good ids are excluded."""
     request = pb.RecommendRequest(exclude_item_ids=ids)
     assert fault(convert.recommended, request)[0][0] == field
+
+
+def test_excluded_taken():
+    """Ids of up to 256 bytes are good in any script, one and all."""
+    ids = ["a" * 256, "é" * 128, "中", "a b\n"]
+    request = pb.RecommendRequest(exclude_item_ids=[*ids, ids[0]])
+    assert convert.recommended(request).exclude_ids == frozenset(ids)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from milvine.domain.catalog import display_name_fault
 from milvine.domain.entity import (
+    MAX_ID_BYTES,
     FieldValue,
     from_micros,
     id_fault,
@@ -42,14 +43,23 @@ def required_id(identifier: str, path: str) -> str:
 def required_ids(identifiers: Sequence[str], path: str, *, least: int, most: int) -> list[str]:
     """The ids where their number and each of them is allowed."""
     check_count(len(identifiers), path, least=least, most=most)
+    ids = list(identifiers)
+    if _are_plain(ids):
+        return ids
     violations = [
-        Violation(f"{path}[{i}]", fault)
-        for i, identifier in enumerate(identifiers)
-        if (fault := id_fault(identifier))
+        Violation(f"{path}[{i}]", fault) for i, id_ in enumerate(ids) if (fault := id_fault(id_))
     ]
     if violations:
         raise InvalidArgument(violations)
-    return list(identifiers)
+    return ids
+
+
+def _are_plain(ids: Sequence[str]) -> bool:
+    """Whether all ids are good by what is quick to tell: 100,000 one by one take 50 ms."""
+    lengths = set(map(len, ids))
+    joined = "".join(ids)
+    most_bytes = max(lengths, default=0) * (1 if joined.isascii() else 4)
+    return 0 not in lengths and most_bytes <= MAX_ID_BYTES and "\x00" not in joined
 
 
 def check_count(count: int, path: str, *, least: int, most: int) -> None:
