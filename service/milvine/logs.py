@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
 
+import orjson
 import structlog
 
 from milvine.settings import LogFormat, Settings
@@ -40,4 +42,8 @@ def _renderer(log_format: LogFormat) -> structlog.typing.Processor:
     is_console = log_format is LogFormat.CONSOLE
     if is_console or (log_format is LogFormat.AUTO and sys.stderr.isatty()):
         return structlog.dev.ConsoleRenderer()
-    return structlog.processors.JSONRenderer()
+    return structlog.processors.JSONRenderer(_dumps)
+
+
+def _dumps(event: object, default: Callable[[object], object]) -> str:
+    return orjson.dumps(event, default).decode()
