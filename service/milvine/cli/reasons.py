@@ -23,14 +23,15 @@ async def reasons_table(client: Client, catalog: str, hits: Sequence[Hit]) -> Ta
     ids = {item for _, why in told for item, _ in why.contributions} | {hit.id for hit in hits}
     known = await client.get_items(catalog, sorted(ids)[:_MOST_FETCHED]) if ids else []
     named = {item.id: _name(item.id, item.fields) for item in known}
+    has_boosts = any(why.boosts for _, why in told)
     rows = (
-        (rank, named.get(hit.id, hit.id), *_parts(why, named), why.base_score, _boosts(why))
+        (rank, named.get(hit.id, hit.id), *_parts(why, named), *_boosts(why)[: 2 * has_boosts])
         for rank, (hit, why) in enumerate(told, start=1)
     )
     columns = [
-        *(number("#", "dim"), Column("why", style="cyan")),
+        *(number("#", "dim"), Column("item", style="cyan")),
         *(Column("because of", style="green"), Column("in spite of", style="red")),
-        *(number("score before boosts"), Column("boosts")),
+        *[number("before boosts"), Column("boosts")][: 2 * has_boosts],
     ]
     return table(columns, rows)
 
@@ -47,8 +48,9 @@ def _list(contributions: Sequence[tuple[str, float]], named: Mapping[str, str]) 
     return ", ".join([*parts][:MOST_NAMED])
 
 
-def _boosts(why: Explanation) -> str:
-    return ", ".join(f"#{index} ×{factor:.3g}" for index, factor in why.boosts)
+def _boosts(why: Explanation) -> tuple[float, str]:
+    """The score before boosts, and those that apply by their place in the request."""
+    return why.base_score, ", ".join(f"#{index} ×{factor:.3g}" for index, factor in why.boosts)
 
 
 def _name(item_id: str, fields: Mapping[str, Value]) -> str:

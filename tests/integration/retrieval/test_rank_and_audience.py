@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from milvine.api import build_server
-from milvine.client import Client, RpcError
+from milvine.client import Boost, Client, Ranking, RpcError
 from milvine.domain.catalog import IndexKind, VectorIndex
 from milvine.domain.entity import Side
 from milvine.domain.query import ExamplesSubject
 from milvine.filters import parse
-from milvine.retrieval import ActiveReleases, People, Popularity, Retriever
+from milvine.retrieval import ActiveReleases, People, Popularity, Retriever, audience
 from milvine.retrieval.examples import taste_of
 from tests.filter_oracle import evaluate
 from tests.integration.api.conftest import RecordsOnly
@@ -191,6 +191,37 @@ async def test_an_audience_of_everyone_left(client, world):
     assert found.is_short
 
 
+@pytest.mark.parametrize("limits", [(8, 16), (16_384,)])
+async def test_an_audience_is_the_same_whichever_way_it_is_found(
+    client, world, limits, monkeypatch
+):
+    """A search that widens, one that runs dry, and scoring of all find the same users."""
+    monkeypatch.setattr(audience, "LIMITS", limits)
+    monkeypatch.setattr(audience, "WIDEST", limits[-1:])
+    monkeypatch.setattr(audience, "FEW", 0)
+    item = max(world.items, key=lambda i: sum(i in seen for seen in world.seen.values()))
+    vectors = await users_of(client, world)
+    scores = {user: float(vector @ item_vector(world, item)) for user, vector in vectors.items()}
+    allowed = [user for user in scores if item not in world.seen[user]]
+
+    for text in ("", "age >= 20"):
+        found = await client.find_audience(world.catalog.id, item, page_size=15, filter=text)
+        assert_ranked(found.hits, in_order(scores, allowed)[:15], scores)
+
+
+async def test_pages_of_an_audience_go_on(client, world):
+    """Pages together are the one long list: no user comes twice, none is skipped."""
+    item = next(iter(world.seen["user 0"]))
+    whole = await client.find_audience(world.catalog.id, item, page_size=100)
+    found, token = [], ""
+    while not found or token:
+        page = await client.find_audience(world.catalog.id, item, page_size=9, page_token=token)
+        found += page.hits
+        token = page.next_page_token
+    assert [hit.score for hit in found] == pytest.approx([hit.score for hit in whole.hits])
+    assert sorted(hit.id for hit in found) == sorted(hit.id for hit in whole.hits)
+
+
 async def test_an_audience_needs_an_item_of_the_release(client, world):
     """An unknown item has none; its id and the release are told."""
     error = await failed(client.find_audience(world.catalog.id, "nope"))
@@ -256,6 +287,29 @@ async def test_popular_items_are_explained_by_their_count(client, world):
     for hit in found.hits:
         assert hit.explanation.base_score == hit.score
         assert hit.explanation.contributions == ()
+
+
+async def test_boosts_are_explained_beside_the_score_before_them(client, world):
+    """A boost that applies is told with its factor: what it makes of the base is the score."""
+    ranking = Ranking([Boost(0.5, "year >= 1990"), Boost(3.0, "year < 1990")])
+    ids = world.served.items.ids.to_pylist()[:30]
+    plain = world.scores("user 6")
+
+    listed = await client.recommend(
+        world.catalog.id, user="user 6", ranking=ranking, explain=True, return_fields=["year"]
+    )
+    named = await client.rank_items(
+        world.catalog.id, ids, user="user 6", ranking=ranking, explain=True, return_fields=["year"]
+    )
+
+    assert len(named.hits) == len(ids)
+    for hit in (*listed.hits, *named.hits):
+        base = hit.explanation.base_score
+        ((index, factor),) = hit.explanation.boosts
+        assert (index, factor) == ((0, 0.5) if hit.fields["year"] >= 1990 else (1, 3.0))
+        assert base == pytest.approx(plain[hit.id], abs=1e-4)
+        assert hit.score == pytest.approx(base / factor if base < 0 else base * factor, abs=1e-4)
+        assert len(hit.explanation.contributions) == 10
 
 
 async def test_a_taste_by_examples(client, world):
