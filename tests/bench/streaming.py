@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import itertools
 import multiprocessing
+import random
 import statistics
 import tempfile
 import time
@@ -61,6 +62,10 @@ class Checks:
 
 def _user(row: int) -> str:
     return f"user-{row:07}"
+
+
+def _item(row: int) -> str:
+    return f"item-{row:07}"
 
 
 async def every(period_s: float, until: float, act: Callable[[], Awaitable[None]]) -> int:
@@ -115,25 +120,22 @@ async def check(address: str, seconds: float) -> Checks:
 
 async def write(address: str, seconds: float, items: int) -> dict[str, float]:
     """Record interactions and update items at the pace; how many of each a second."""
-    rng = np.random.default_rng(2)
+    draw = random.Random(2)  # noqa: S311 - the same in each run
     period_s = BATCH / (ROWS_A_SECOND / 2)
-
-    def one(kinds: int) -> int:
-        return int(rng.integers(kinds))
 
     async with Client(address) as client:
 
         async def record() -> None:
             rows = [
-                Interaction(_user(one(USERS)), f"item-{one(items):07}", "view")
+                Interaction(_user(draw.randrange(USERS)), _item(draw.randrange(items)), "view")
                 for _ in range(BATCH)
             ]
             await client.record(CATALOG, rows)
 
         async def upsert() -> None:
             rows = [
-                Item(f"item-{one(items):07}", {"year": 1950 + one(77), "title": "new"})
-                for _ in range(BATCH)
+                Item(_item(row), {"year": draw.randrange(1950, 2027), "title": f"Number {row}"})
+                for row in draw.sample(range(items), BATCH)
             ]
             await client.upsert_items(CATALOG, rows)
 

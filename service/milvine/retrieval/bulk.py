@@ -14,7 +14,7 @@ from milvine.domain.query import Consistency, Selection, UserSubject
 from milvine.records import Records
 from milvine.retrieval.retriever import Retriever
 
-PAGE = 256
+PAGE = 128
 """Users of a page: more of them share nothing more, and keep other requests waiting longer."""
 MOST_HITS = 32_768
 """Long lists make smaller pages."""
