@@ -34,6 +34,7 @@ from milvine.retrieval import (
     ranked,
     search,
 )
+from milvine.retrieval.popularity import FALLBACK
 from tests.filter_oracle import evaluate
 from tests.integration.api.conftest import RecordsOnly
 from tests.integration.conftest import open_stores
@@ -294,7 +295,11 @@ async def test_popular_items_are_ranked(stores):
     ranking = Ranking((Boost(Factor(2.0), "used"),), Diversity(0.6, 50), (Cap("author", 2),))
     selection = Selection(page_size=20, filter="year >= 1980", ranking=ranking, explain=True)
 
-    (answer,) = await make_retriever(stores).recommend(
+    retriever = make_retriever(stores)
+    # A recommendation waits a second at most for the first count.
+    await retriever.popular(shop.catalog_id, FALLBACK, Selection(), timeout_s=TIMEOUT_S)
+
+    (answer,) = await retriever.recommend(
         shop.catalog_id, [UserSubject("nobody")], selection, timeout_s=TIMEOUT_S
     )
 
@@ -440,6 +445,9 @@ async def test_changes_of_items_count(stores):
     shop.items.update(changed)
     del shop.items[gone]
     second = await ask(retriever, shop, query, selection)
+    async with asyncio.timeout(TIMEOUT_S):  # the store shows a deletion a moment later
+        while gone in [hit.id for hit in second.hits]:
+            second = await ask(retriever, shop, query, selection)
 
     shop.ranked(query, selection).check(pairs(second.hits), 30)
 
