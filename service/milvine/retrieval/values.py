@@ -18,6 +18,8 @@ _LONGEST_KEY = 64
 """Longer texts are told apart by a digest."""
 _BYTES_OF_KEY = 200
 """What a distinct value takes, about."""
+_SPARE_KEYS = 1_024
+"""So many values that no row has any more stay, and as many as there are values."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +60,7 @@ class Listed:
     """(items,): how many distinct ones it has"""
     codes: NDArray[np.int32]
     known: dict[object, int] = field(default_factory=dict)
-    """The code of each value. Versions of a column share it: it only grows, by one writer."""
+    """The code of each value. Versions of a column may share it: it only grows, by one writer."""
 
     @classmethod
     def empty(cls, count: int) -> Self:
@@ -93,7 +95,10 @@ class Listed:
         starts[rows] = len(self.codes) + np.cumsum(sizes) - sizes
         lengths[rows] = sizes
         added = [code for codes in lists for code in codes]
-        return self._packed(starts, lengths, np.append(self.codes, np.array(added, np.int32)))
+        codes = np.append(self.codes, np.array(added, np.int32))
+        packed = self._packed(starts, lengths, codes)
+        is_littered = len(self.known) > 2 * len(packed.codes) + _SPARE_KEYS
+        return packed._renumbered() if is_littered else packed
 
     def _packed(
         self, starts: NDArray[np.int64], lengths: NDArray[np.int64], codes: NDArray[np.int32]
@@ -102,6 +107,13 @@ class Listed:
         packed = np.cumsum(lengths) - lengths
         places = np.repeat(starts - packed, lengths) + np.arange(lengths.sum())
         return type(self)(packed, lengths, codes[places], self.known)
+
+    def _renumbered(self) -> Self:
+        """The column without the values that no row has any more."""
+        used, codes = np.unique(self.codes, return_inverse=True)
+        keys = list(self.known)  # in the order of their codes
+        known = {keys[old]: new for new, old in enumerate(used.tolist())}
+        return type(self)(self.starts, self.lengths, codes.astype(np.int32), known)
 
     def _encode(self, value: FieldValue | None) -> list[int]:
         if value is None:

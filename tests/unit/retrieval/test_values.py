@@ -59,6 +59,19 @@ def test_a_change_leaves_the_column_before_as_it_was(rounds):
     assert told_apart(before, EVERY) == codes
 
 
+def test_values_of_the_past_are_forgotten():
+    """A field that changes all the time takes no more and more room, and is told apart as ever."""
+    column = Listed.empty(COUNT)
+    for n in range(3_000):
+        column = updated(column, {n % COUNT: (f"value {n}", "shared")})
+
+    codes = told_apart(column, EVERY)
+
+    assert column.count < 1_200
+    assert len(frozenset.intersection(*codes)) == 1
+    assert len(frozenset.union(*codes)) == COUNT + 1
+
+
 def test_labels_of_no_rows():
     """No rows have no codes, and a row without a value has one of -1."""
     column = Listed.empty(3)
