@@ -87,6 +87,13 @@ class Listed:
         taken[is_there] = self.codes[(self.starts[rows, None] + columns)[is_there]]
         return taken
 
+    def renumbered(self) -> Self:
+        """The column without the values that no row has any more."""
+        used, codes = np.unique(self.codes, return_inverse=True)
+        keys = list(self.known)  # in the order of their codes
+        known = {keys[old]: new for new, old in enumerate(used.tolist())}
+        return type(self)(self.starts, self.lengths, codes.astype(np.int32), known)
+
     def updated(self, rows: Rows, found: Iterable[FieldValue | None]) -> Self:
         """The column with other values at some rows."""
         lists = [self._encode(value) for value in found]
@@ -98,7 +105,7 @@ class Listed:
         codes = np.append(self.codes, np.array(added, np.int32))
         packed = self._packed(starts, lengths, codes)
         is_littered = len(self.known) > 2 * len(packed.codes) + _SPARE_KEYS
-        return packed._renumbered() if is_littered else packed
+        return packed.renumbered() if is_littered else packed
 
     def _packed(
         self, starts: NDArray[np.int64], lengths: NDArray[np.int64], codes: NDArray[np.int32]
@@ -107,13 +114,6 @@ class Listed:
         packed = np.cumsum(lengths) - lengths
         places = np.repeat(starts - packed, lengths) + np.arange(lengths.sum())
         return type(self)(packed, lengths, codes[places], self.known)
-
-    def _renumbered(self) -> Self:
-        """The column without the values that no row has any more."""
-        used, codes = np.unique(self.codes, return_inverse=True)
-        keys = list(self.known)  # in the order of their codes
-        known = {keys[old]: new for new, old in enumerate(used.tolist())}
-        return type(self)(self.starts, self.lengths, codes.astype(np.int32), known)
 
     def _encode(self, value: FieldValue | None) -> list[int]:
         if value is None:
