@@ -53,8 +53,9 @@ async def supervise(
             await parts.enter_async_context(beside(work))
         members = [_member(settings, folder) for _ in range(settings.processes)]
         await parts.enter_async_context(beside(_run(members)))
+        refused = [member.refused for member in members]
         for member in members:
-            await first_of(stopping, stores.failed, member.started, member.refused)
+            await first_of(stopping, stores.failed, member.started, *refused)
         _raise_failure(stores, members)
         if not stopping.is_set():
             log.info("serving", address=joined(settings.host, port), processes=len(members))
