@@ -16,6 +16,7 @@ from milvine.domain.catalog import IndexKind, VectorIndex
 from milvine.domain.errors import MilvineError
 from milvine.releases import Releases
 from milvine.retrieval import ActiveReleases, People, Popularity, Retriever
+from milvine.retrieval.popularity import FALLBACK
 from tests.integration.api.conftest import RecordsOnly
 from tests.integration.conftest import open_stores
 from tests.integration.world import ITEMS, USERS, World, make_world, publish
@@ -95,6 +96,11 @@ def searches(client: Client):
     }
 
 
+async def counted(client: Client, world: World) -> None:
+    """Wait for the counts that answer where nothing is known; until then others do."""
+    await client.popular_items(world.catalog.id, half_life=FALLBACK.half_life)
+
+
 async def walk(find, *args, sizes=(7,), **options) -> list:
     """The hits of all pages, each of the next of some sizes, which go round."""
     hits, token, count = [], "", 0
@@ -130,6 +136,7 @@ def is_exact(world: World) -> bool:
 async def test_pages_of_recommendations_are_one_list(world, client, subject, text):
     """Pages of any sizes are what one page has, with a filter too."""
     options = SUBJECTS[subject] | {"filter": text, "return_fields": ["year"]}
+    await counted(client, world)
     whole = await client.recommend(world.catalog.id, page_size=1_000, **options)
 
     hits = await walk(client.recommend, world.catalog.id, sizes=(7, 40, 1, 23), **options)
@@ -165,6 +172,7 @@ async def test_pages_of_other_lists_are_one_list(world, client, search):
 async def test_pages_of_a_ranking_are_one_list(world, client, subject, ranking):
     """A page is where one long choice goes on: likeness and caps look back at all of it."""
     options = SUBJECTS[subject] | {"ranking": ranking}
+    await counted(client, world)
     whole = await client.recommend(world.catalog.id, page_size=1_000, **options)
 
     hits = await walk(client.recommend, world.catalog.id, sizes=(5, 11), **options)
