@@ -2,11 +2,11 @@
 
     python -m tests.bench.streaming
 
-A thousand interactions and updates of items a second come in, half of each, as calls of ten. Eight
-callers ask for recommendations, each at a modest pace, from a process of their own; what is
-compared is the latency without the stream and with it. At the same time one more caller records
-that a user had the best item of a recommendation, and asks again with STRONG consistency: as the
-item is seen then, it must be gone.
+A thousand rows a second come in: 500 interactions in one stream, ten at a time, and 500 updates of
+items in calls of fifty. Eight callers ask for recommendations, each at a modest pace, from a
+process of their own; what is compared is their latency without all that and with it. Meanwhile
+another one records that a user had the best item of a recommendation, and asks again with STRONG
+consistency: as the item is seen then, it must be gone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -45,8 +45,10 @@ CALLERS = 8
 CALLS_A_SECOND = 5.0
 """Of each caller."""
 ROWS_A_SECOND = 1_000
-BATCH = 10
-"""Rows of a call that writes."""
+EVENTS = 10
+"""Interactions of a message."""
+UPDATES = 50
+"""Items of a call."""
 USERS = 2_000
 """Whom the callers ask for. Checks are of others, as nobody else may change what they have seen."""
 CHECKED = 500
@@ -118,36 +120,44 @@ async def check(address: str, seconds: float) -> Checks:
     return checks
 
 
+async def events(items: int, until: float) -> AsyncIterator[Interaction]:
+    """Yield interactions at the pace, some at a time."""
+    draw = random.Random(2)  # noqa: S311 - the same in each run
+    due = time.perf_counter()
+    while due < until:
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        for _ in range(EVENTS):
+            user, item = _user(draw.randrange(USERS)), _item(draw.randrange(items))
+            yield Interaction(user, item, "view")
+        due += EVENTS / (ROWS_A_SECOND / 2)
+
+
 async def write(address: str, seconds: float, items: int) -> dict[str, float]:
     """Record interactions and update items at the pace; how many of each a second."""
-    draw = random.Random(2)  # noqa: S311 - the same in each run
-    period_s = BATCH / (ROWS_A_SECOND / 2)
-
+    draw = random.Random(3)  # noqa: S311 - the same
     async with Client(address) as client:
-
-        async def record() -> None:
-            rows = [
-                Interaction(_user(draw.randrange(USERS)), _item(draw.randrange(items)), "view")
-                for _ in range(BATCH)
-            ]
-            await client.record(CATALOG, rows)
 
         async def upsert() -> None:
             rows = [
                 Item(_item(row), {"year": draw.randrange(1950, 2027), "title": f"Number {row}"})
-                for row in draw.sample(range(items), BATCH)
+                for row in draw.sample(range(items), UPDATES)
             ]
             await client.upsert_items(CATALOG, rows)
 
+        async def record() -> int:
+            source = events(items, end)
+            acks = client.stream_interactions(CATALOG, source, batch_size=EVENTS)
+            return sum([ack.written + ack.duplicates async for ack in acks])
+
         began = time.perf_counter()
         end = began + seconds
-        recorded, updated = await asyncio.gather(
-            every(period_s, end, record), every(period_s, end, upsert)
+        recorded, calls = await asyncio.gather(
+            record(), every(UPDATES / (ROWS_A_SECOND / 2), end, upsert)
         )
     taken = time.perf_counter() - began
     return {
-        "interactions_per_s": round(recorded * BATCH / taken, 1),
-        "items_per_s": round(updated * BATCH / taken, 1),
+        "interactions_per_s": round(recorded / taken, 1),
+        "items_per_s": round(calls * UPDATES / taken, 1),
     }
 
 
