@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
 from datetime import datetime
 from enum import Enum
@@ -45,6 +45,12 @@ def dump_fields(fields: Mapping[str, FieldValue]) -> str:
 def load_fields(text: str) -> dict[str, FieldValue]:
     """The fields of an entity."""
     return {name: _field(value) for name, value in orjson.loads(text).items()}
+
+
+def load_values(texts: Iterable[str | None]) -> list[FieldValue | None]:
+    """Values of a field, each of which is a JSON text, or None where there is none."""
+    values = orjson.loads("[" + ",".join(text or "null" for text in texts) + "]")
+    return [_field(value) if isinstance(value, (list, dict)) else value for value in values]
 
 
 def _plain(value: object) -> object:

@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select, tuple_
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Text,
+    cast,
+    func,
+    select,
+    tuple_,
+)
 
-from milvine.domain.entity import Entity, Side, from_micros
-from milvine.records.codec import dump_fields, load_fields
+from milvine.domain.entity import Entity, FieldValue, Side, from_micros
+from milvine.records.codec import dump_fields, load_fields, load_values
 from milvine.records.database import Database, now_micros
 from milvine.records.rows import catalog_number, next_revision
 from milvine.records.schema import ENTITIES
 
 _CHUNK = 10_000
 """Rows of one statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldValues:
+    """The values of some fields of some items or users."""
+
+    ids: list[str]
+    values: Mapping[str, Sequence[FieldValue | None]]
+    """By the name of the field, in the order of the ids; None for no value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +147,34 @@ class Entities:
             yield page
             page = self._changes(query.where(ENTITIES.c.id > page[-1].id))
 
+    def values(
+        self, catalog_id: str, side: Side, names: Sequence[str], *, batch: int = 100_000
+    ) -> Iterator[FieldValues]:
+        """The values of some fields of all that exist, by id, in lists of `batch`.
+
+        The database picks them out, which is several times cheaper than a scan. What changes
+        meanwhile may come in its old or its new form, as there.
+        """
+        is_sqlite = self._database.is_sqlite
+        columns = [ENTITIES.c.id, *(_value(name, is_sqlite=is_sqlite) for name in names)]
+        query = _live(catalog_id, side).with_only_columns(*columns)
+        query = query.order_by(ENTITIES.c.id).limit(batch)
+        page = self._rows(query)
+        while page:
+            ids, *texts = zip(*page, strict=True)
+            found = map(load_values, texts)
+            yield FieldValues(list(ids), dict(zip(names, found, strict=True)))
+            page = self._rows(query.where(ENTITIES.c.id > ids[-1]))
+
     def count(self, catalog_id: str, side: Side) -> int:
         """How many there are, deleted ones aside."""
         query = _live(catalog_id, side).with_only_columns(func.count())
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
+
+    def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
+        with self._database.read() as connection:
+            return connection.execute(query).all()
 
     def _changes(self, query: Select[Any]) -> builtins.list[Change]:
         with self._database.read() as connection:
@@ -147,6 +190,14 @@ def _all(catalog_id: str, side: Side) -> Select[Any]:
 
 def _live(catalog_id: str, side: Side) -> Select[Any]:
     return _all(catalog_id, side).where(ENTITIES.c.fields.is_not(None))
+
+
+def _value(name: str, *, is_sqlite: bool) -> ColumnElement[Any]:
+    """The value of a declared field as a JSON text."""
+    if is_sqlite:
+        return ENTITIES.c.fields.op("->", return_type=Text())(f"$.{name}")
+    value = cast(ENTITIES.c.fields, JSON(none_as_null=True)).op("->")(cast(name, Text))
+    return cast(value, Text)
 
 
 _REPLACE = """

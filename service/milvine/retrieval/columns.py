@@ -1,7 +1,6 @@
 """Values of item fields by row of a release, for decays and caps.
 
-Those of a release that is not too large are kept in memory: read once from the records, then kept
-up with what changes. Of a larger one, those of the candidates are fetched at each request.
+They are kept in memory: read once from the records, then kept up with what changes.
 """
 
 from __future__ import annotations
@@ -15,14 +14,12 @@ from typing import TypeAlias
 import numpy as np
 
 from milvine.domain.catalog import Field
-from milvine.domain.entity import FieldValue, Side
+from milvine.domain.entity import Side
 from milvine.domain.errors import DeadlineExceeded, Unavailable
-from milvine.records import Records
+from milvine.records import FieldValues, Records
 from milvine.retrieval.active import Active
 from milvine.retrieval.ranking import Rows
-from milvine.retrieval.search import MOST_SCORED
-from milvine.retrieval.values import Column, Few, Listed, Numbers, Values
-from milvine.vectors import Vectors
+from milvine.retrieval.values import Column, Listed, Numbers, Values
 
 MOST_BYTES = 256 << 20
 """What all columns that are kept take at most; the one that was used last stays in any case."""
@@ -43,8 +40,6 @@ class _Kept:
     """The catalog's changes up to this one are in it."""
 
 
-_Page: TypeAlias = Mapping[str, Mapping[str, FieldValue]]
-"""The fields of some items, by id."""
 _Found: TypeAlias = dict[_Key, _Kept]
 
 
@@ -55,9 +50,8 @@ class Columns:
     read before goes on serving.
     """
 
-    def __init__(self, records: Records, vectors: Vectors, *, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, records: Records, *, most_bytes: int = MOST_BYTES) -> None:
         self._records = records
-        self._vectors = vectors
         self._most_bytes = most_bytes
         self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
         self._loads: dict[_Key, asyncio.Task[_Found]] = {}
@@ -89,40 +83,11 @@ class Columns:
         keys += [_Key(active.release.id, one, Listed) for one in dict.fromkeys(labels)]
         if not keys:
             return Values({}, {})
-        if len(active.served.items) > MOST_SCORED:
-            return await self._fetched(active, keys, rows, timeout_s)
         found = await self._current(active, keys, timeout_s)
         columns = [(key.field.name, found[key].column) for key in keys]
         return Values(
             {name: one.take(rows) for name, one in columns if isinstance(one, Numbers)},
             {name: one for name, one in columns if isinstance(one, Listed)},
-        )
-
-    async def _fetched(
-        self, active: Active, keys: Sequence[_Key], rows: Rows, timeout_s: float
-    ) -> Values:
-        fields = list(dict.fromkeys(key.field for key in keys))
-        few = np.unique(rows)  # (k,) ascending
-        found = await self._vectors.fetch(
-            active.layout(Side.ITEM).scores,
-            active.served.items.take(few),
-            fields=fields,
-            timeout_s=timeout_s,
-        )
-        at = np.searchsorted(few, active.served.items.rows([row.id for row in found]))
-        made = [
-            (
-                key.field.name,
-                key.kind.empty(len(few)).updated(
-                    at.astype(np.int32), [row.fields.get(key.field.name) for row in found]
-                ),
-            )
-            for key in keys
-        ]
-        places = np.searchsorted(few, rows).astype(np.int32)
-        return Values(
-            {name: one.take(places) for name, one in made if isinstance(one, Numbers)},
-            {name: Few(few, one) for name, one in made if isinstance(one, Listed)},
         )
 
     async def _current(self, active: Active, keys: Sequence[_Key], timeout_s: float) -> _Found:
@@ -183,39 +148,35 @@ def _load(records: Records, active: Active, known: Mapping[_Key, _Kept | None]) 
     old = {key: kept.column for key, kept in known.items() if kept}
     since = min((kept.revision for kept in known.values() if kept), default=until)
     if fresh:
-        fresh = _updated(active, fresh, _everything(records, active))
+        names = list(dict.fromkeys(key.field.name for key in fresh))
+        fresh = _updated(active, fresh, records.entities.values(catalog_id, Side.ITEM, names))
     if old:
-        old = _updated(active, old, _changes(records, catalog_id, since, until))
+        names = list(dict.fromkeys(key.field.name for key in old))
+        old = _updated(active, old, _changes(records, catalog_id, names, since, until))
     return {key: _Kept(column, until) for key, column in (fresh | old).items()}
 
 
 def _updated(
-    active: Active, columns: dict[_Key, Column], pages: Iterable[_Page]
+    active: Active, columns: dict[_Key, Column], pages: Iterable[FieldValues]
 ) -> dict[_Key, Column]:
     for page in pages:
-        rows = active.served.items.rows([*page])
-        is_known = rows >= 0
-        found = [fields for fields, known in zip(page.values(), is_known, strict=True) if known]
-        columns = {
-            key: column.updated(rows[is_known], [fields.get(key.field.name) for fields in found])
-            for key, column in columns.items()
-        }
+        rows = active.served.items.rows(page.ids)
+        places = np.flatnonzero(rows >= 0).tolist()
+        known = rows[places]
+        for key, column in columns.items():
+            values = page.values[key.field.name]
+            columns[key] = column.updated(known, [values[place] for place in places])
     return columns
 
 
-def _everything(records: Records, active: Active) -> Iterator[_Page]:
-    """The items of the release; those that only interactions know are not there."""
-    ids = active.served.items.ids
-    for start in range(0, len(ids), _PAGE):
-        some = ids[start : start + _PAGE].to_pylist()
-        found = records.entities.get(active.catalog.id, Side.ITEM, some)
-        yield {entity.id: entity.fields for entity in found}
-
-
-def _changes(records: Records, catalog_id: str, since: int, until: int) -> Iterator[_Page]:
+def _changes(
+    records: Records, catalog_id: str, names: Sequence[str], since: int, until: int
+) -> Iterator[FieldValues]:
     revision, last_id = since, ""
     while page := records.entities.changes(
         catalog_id, Side.ITEM, since=revision, after_id=last_id, until=until, limit=_PAGE
     ):
-        yield {change.id: change.entity.fields if change.entity else {} for change in page}
+        fields = [change.entity.fields if change.entity else {} for change in page]
+        values = {name: [each.get(name) for each in fields] for name in names}
+        yield FieldValues([change.id for change in page], values)
         revision, last_id = page[-1].revision, page[-1].id

@@ -67,7 +67,7 @@ class Retriever:
         self._exact = Exact(vectors)
         self._explainer = Explainer(records, people)
         self._audiences = Audiences(records, vectors, self._index)
-        columns = Columns(records, vectors)
+        columns = Columns(records)
         self._ranker = Ranker(vectors, self._exact.matchings, columns)
 
     async def recommend(

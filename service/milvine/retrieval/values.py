@@ -126,25 +126,6 @@ Column: TypeAlias = Numbers | Listed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Few:
-    """The labels of some rows of many."""
-
-    rows: Rows
-    """(n,) ascending"""
-    labels: Listed
-    """By place in `rows`."""
-
-    @property
-    def count(self) -> int:
-        """How many distinct values there are."""
-        return self.labels.count
-
-    def take(self, rows: Rows) -> NDArray[np.int32]:
-        """The values of rows, (n, most values of one); -1 where there is none."""
-        return self.labels.take(np.searchsorted(self.rows, rows).astype(np.int32))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Values:
     """Values of some rows, by the names of the fields."""
 

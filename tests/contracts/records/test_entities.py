@@ -245,3 +245,30 @@ def test_any_id_and_value_is_stored(shared, batch):
     shared.entities.upsert("shop", Side.ITEM, entities)
     found = shared.entities.get("shop", Side.ITEM, list(batch))
     assert [(e.id, e.fields) for e in found] == list(batch.items())
+
+
+EDGES = [
+    *("", 'a "quoted" \\ text', "null", "☃\n\t", "😀" * 300, "[1]", "é"),
+    *(0, -1, INT64_MIN, INT64_MAX, 2**53 + 1),
+    *(0.0, -0.5, 1e308, 5e-324, 1.0),
+    *(True, False),
+    *(datetime(1, 1, 1, tzinfo=UTC), datetime(2024, 2, 29, 1, 2, 3, 4, tzinfo=UTC)),
+    *((), ("a", "", 'b"'), (1, INT64_MAX)),
+]
+
+
+def test_values_of_fields_are_as_written(records):
+    """The values of fields come back with their types, page by page, of all that exist."""
+    for n, value in enumerate(EDGES):
+        put(records, f"v{n:02}", a=value, **({"b": n} if n % 2 else {}))
+    put(records, "w", c=1)
+    put(records, "x", a=1)
+    records.entities.delete("shop", Side.ITEM, ["x"])
+
+    found = list(records.entities.values("shop", Side.ITEM, ["b", "a"], batch=4))
+
+    ids = [id_ for page in found for id_ in page.ids]
+    read = {name: [v for page in found for v in page.values[name]] for name in "ab"}
+    assert ids == [*(f"v{n:02}" for n in range(len(EDGES))), "w"]
+    assert [(type(v), v) for v in read["a"]] == [(type(v), v) for v in [*EDGES, None]]
+    assert read["b"] == [*(n if n % 2 else None for n in range(len(EDGES))), None]

@@ -76,7 +76,7 @@ async def years(columns, active, *, timeout_s=PATIENT_S):
 
 async def test_values_are_those_of_the_records(records, active):
     """Each row has its item's value, or none."""
-    columns = Columns(records, None)
+    columns = Columns(records)
 
     assert await years(columns, active) == [n if n % 2 else None for n in range(50)]
 
@@ -84,7 +84,7 @@ async def test_values_are_those_of_the_records(records, active):
 async def test_requests_at_one_time_share_a_load(records, active):
     """However many ask for however many fields, each is read once."""
     counted = Counted(records)
-    columns = Columns(counted, None)
+    columns = Columns(counted)
 
     async def ask():
         return await columns.read(
@@ -100,7 +100,7 @@ async def test_requests_at_one_time_share_a_load(records, active):
 async def test_changes_are_read_once_the_release_followed_them(records, active):
     """New, changed and deleted values show with the release's revision, and unknown items don't."""
     counted = Counted(records)
-    columns = Columns(counted, None)
+    columns = Columns(counted)
     before = await years(columns, active)
     changed = [Entity("i0", {"year": 2000}), Entity("i1", {}), Entity("new", {"year": 1})]
     records.entities.upsert("c", Side.ITEM, changed)
@@ -117,7 +117,7 @@ async def test_changes_are_read_once_the_release_followed_them(records, active):
 async def test_what_was_read_serves_while_the_records_are_away(records, active):
     """Old values are better than none; where there are none, the fault is told."""
     counted = Counted(records)
-    columns = Columns(counted, None)
+    columns = Columns(counted)
     known = await years(columns, active)
     counted.is_away = True
     later = dataclasses.replace(active, revision=active.revision + 1)
@@ -130,7 +130,7 @@ async def test_what_was_read_serves_while_the_records_are_away(records, active):
 async def test_a_load_goes_on_when_its_request_was_given_up(records, active):
     """The next request finds what the first one had no time for."""
     counted = Counted(records)
-    columns = Columns(counted, None)
+    columns = Columns(counted)
     with pytest.raises(DeadlineExceeded):
         await years(columns, active, timeout_s=0.0)
 
@@ -142,7 +142,7 @@ async def test_a_load_goes_on_when_its_request_was_given_up(records, active):
 async def test_the_longest_unused_go_first(records, active):
     """Columns over the limit are let go, but for the one that is in use."""
     counted = Counted(records)
-    columns = Columns(counted, None, most_bytes=1)
+    columns = Columns(counted, most_bytes=1)
     await years(columns, active)
     await years(columns, active)
     assert counted.reads == 1

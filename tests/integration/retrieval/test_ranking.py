@@ -29,7 +29,6 @@ from milvine.retrieval import (
     People,
     Popularity,
     Retriever,
-    columns,
     matching,
     ranked,
     search,
@@ -199,7 +198,7 @@ async def test_any_ranking_is_the_naive_one(shop, retriever, seed):
 @pytest.fixture
 def _large(monkeypatch):
     """Every catalog counts as a large one."""
-    for module in (columns, matching, ranked, search):
+    for module in (matching, ranked, search):
         monkeypatch.setattr(module, "MOST_SCORED", 50)
 
 
@@ -207,7 +206,7 @@ def _large(monkeypatch):
 @pytest.mark.parametrize("shop", [IndexKind.FLAT], indirect=True)
 @pytest.mark.parametrize("seed", range(15))
 async def test_large_releases_rank_the_same(shop, stores, seed):
-    """Where values and matches are asked of the store at each request, hits are the same."""
+    """Where what matches is asked of the store at each request, hits are the same."""
     rng = np.random.default_rng(200 + seed)
     selection = Selection(
         page_size=25, filter=str(rng.choice(FILTERS)), ranking=make_ranking(rng), explain=True

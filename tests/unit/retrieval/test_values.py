@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milvine.retrieval.values import Few, Listed, Numbers
+from milvine.retrieval.values import Listed, Numbers
 
 COUNT = 12
 LONG = "é" * 500
@@ -78,18 +78,6 @@ def test_labels_of_no_rows():
 
     assert column.take(np.empty(0, np.int32)).shape == (0, 1)
     assert column.take(np.array([1], np.int32)).tolist() == [[-1]]
-
-
-def test_labels_of_few_rows_are_found_by_row():
-    """Rows of a large release are looked up among those that were fetched."""
-    rows = np.array([3, 70, 500], np.int32)
-    few = Few(rows, updated(Listed.empty(3), {0: "a", 1: "b", 2: "a"}))
-
-    codes = few.take(np.array([500, 3, 70, 500], np.int32))[:, 0].tolist()
-
-    assert codes == [codes[1], codes[1], codes[2], codes[1]]
-    assert codes[1] != codes[2]
-    assert few.count == 2
 
 
 def test_numbers():
