@@ -60,7 +60,7 @@ check: setup image
 test: check
 	$(BIN)/python -m pytest
 
-bench: bench-ingest bench-quality bench-serving
+bench: bench-ingest bench-quality bench-serving bench-filters bench-exclude
 
 bench-quality: setup
 	$(BIN)/python -m tests.bench.quality "$(DATA)" --model "$(MODEL)" --vectors "$(VECTORS)"
@@ -70,6 +70,12 @@ bench-ingest: setup
 
 bench-serving: setup
 	$(BIN)/python -m tests.bench.serving
+
+bench-filters: setup
+	$(BIN)/python -m tests.bench.filters
+
+bench-exclude: setup
+	$(BIN)/python -m tests.bench.exclude
 
 bench-bulk: setup
 	$(BIN)/python -m tests.bench.bulk

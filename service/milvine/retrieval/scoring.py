@@ -32,6 +32,9 @@ MOST_QUERIES = 128
 """A product takes no further request once it has so many queries."""
 WHOLE = 4
 """How many releases' items are kept as pools, by score and by direction each."""
+_LOOKED_UP = 4_096
+"""Ids whose rows are found at a time: those of 10,000 ids among 200,000 took 8 ms so, and 40 ms
+together, for a vocabulary hashes itself for long lists."""
 _BLOCK = 16_384
 """Rows whose vectors are picked at a time, for they stay in the processor's cache."""
 _FIRST_EXCLUDED = 1_000
@@ -72,7 +75,10 @@ class Pool:
     def places_without(self, excluded: Collection[str]) -> NDArray[np.int64]:
         """The places, ascending, of the rows that no excluded id has."""
         is_allowed = np.ones(len(self.items) + 1, bool)
-        is_allowed[self.items.rows(list(excluded))] = False  # unknown ids have the row -1
+        ids = list(excluded)
+        for at in range(0, len(ids), _LOOKED_UP):
+            rows = self.items.rows(ids[at : at + _LOOKED_UP])
+            is_allowed[rows] = False  # unknown ids have the row -1
         return np.flatnonzero(is_allowed[self.rows])
 
     def scores(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -195,6 +195,22 @@ async def test_recommend_equals_brute_force(shop, stores, retriever, seed):
             assert len(best & {hit.id for hit in answer.hits}) >= 0.8 * len(best)
 
 
+@pytest.mark.parametrize("length", [1, 15, 100, 400, 1_000])
+async def test_the_next_best_are_found(shop, retriever, length):
+    """Who has had the best of all gets those that follow, however many they had."""
+    query = any_query(np.random.default_rng(length), shop)
+    ranked = shop.best(query, Selection())
+    selection = Selection(10, exclude_ids=frozenset(id_ for _, id_ in ranked[:length]))
+
+    (answer,) = await retriever.recommend(
+        shop.catalog_id, [VectorSubject(query)], selection, timeout_s=TIMEOUT_S
+    )
+
+    best = {id_ for _, id_ in ranked[length : length + 10]}
+    lost = best - {hit.id for hit in answer.hits}
+    assert len(lost) <= (1 if answer.method is SearchMethod.INDEX else 0)
+
+
 @pytest.mark.parametrize("seed", range(2))
 async def test_similar_items_equal_brute_force(shop, retriever, seed):
     """Neighbours under any filter are those of the greatest cosine."""
