@@ -54,9 +54,9 @@ async def ask(address: str) -> None:
 
 def answered(server: MilvineServer) -> set[int]:
     """The processes whose log says that they answered such a call."""
-    lines = [line for line in server.log().splitlines() if '"event": "call"' in line]
-    calls = [json.loads(line) for line in lines if line.startswith("{")]
-    return {call["pid"] for call in calls if call["method"].endswith("ListCatalogs")}
+    lines = server.log().splitlines()[1:]  # the first is cut off
+    events = [json.loads(line) for line in lines if line.startswith("{")]
+    return {e["pid"] for e in events if e.get("method", "").endswith("ListCatalogs")}
 
 
 async def until_answered(server: MilvineServer, pids: set[int]) -> None:
