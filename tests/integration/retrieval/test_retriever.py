@@ -235,6 +235,28 @@ async def test_a_selective_filter_on_a_graph_index_loses_nothing(stores, retriev
     assert answer.is_short
 
 
+async def test_similar_users_under_a_filter_on_a_graph_index(stores, retriever):
+    """Where few users match, all of them are ranked by their cosine."""
+    made = await make_world(stores, index=VectorIndex(IndexKind.HNSW))
+    await publish(stores, made, f"r{made.catalog.id}")
+    ids = [f"user {n}" for n in range(60)]
+    found = await retriever.embeddings(made.catalog.id, [], ids, timeout_s=TIMEOUT_S)
+    own = found.users["user 4"] / np.linalg.norm(found.users["user 4"])
+    cosines = {
+        i: float(vector @ own / np.linalg.norm(vector))
+        for i, vector in found.users.items()
+        if i != "user 4" and int(i.split()[1]) < 30
+    }
+
+    answer = await retriever.similar(
+        Side.USER, made.catalog.id, "user 4", Selection(10, "age < 50"), timeout_s=TIMEOUT_S
+    )
+
+    expected = sorted(cosines, key=lambda i: -cosines[i])[:10]
+    assert_same_ranking(answer.hits, expected, cosines)
+    assert not answer.is_short
+
+
 async def test_bad_requests_name_the_field(world, retriever):
     """A wrong dimension and an unknown field to return are told by their place."""
     short = VectorSubject(np.ones(3, np.float32), "subjects[1].vector.values")
