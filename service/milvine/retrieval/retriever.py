@@ -1,8 +1,8 @@
 """The answers of retrieval: recommendations, neighbours and stored embeddings.
 
 A request resolves the active release once, places its subjects (one read of histories, one call of
-the encoder), searches with the filter and drops what is seen or excluded. Where an index comes
-short, the matching rows are scored exactly, so that a short answer means that no more match.
+the encoder), searches with the filter and drops what is seen or excluded. Where an index would lose
+results, what matches is scored exactly, so that a short answer means that no more match.
 """
 
 from __future__ import annotations
