@@ -176,6 +176,22 @@ def test_recommendations_match_the_filter(filled):
     assert not found["is_popular"]
 
 
+def test_recommendations_are_ranked(filled):
+    """Boosts raise what matches with its parameter, decays and diversity pass, caps hold."""
+    asked = ("recommend", "films", "--user", "u0", "-k", "6")
+    ranked = call(
+        *(filled, *asked, "--boost", "100:year >= {from}", "--param", "from=1985"),
+        *("--decay", "year:1985:1000", "--diversity", "1", "--cap", "genres=2"),
+    )["hits"]
+
+    genres = [genre for hit in ranked for genre in hit["fields"]["genres"]]
+    assert max(genres.count(genre) for genre in genres) == 2
+    assert ranked[0]["fields"]["year"] >= 1985
+    wrong = invoke(filled, *asked, "--boost", "2:yaer > 1")
+    assert wrong.exit_code == 1
+    assert "ranking.boosts[0].filter" in wrong.stderr
+
+
 @pytest.mark.parametrize(
     "command",
     [("recommend", "films", "--user", "u0"), ("similar", "films", "--item", "i0")],

@@ -65,18 +65,18 @@ class Columns:
         labels: Collection[Field] = (),
         timeout_s: float,
     ) -> Values:
-        """The values of some rows.
+        """Values of items.
 
         Args:
             active: The release.
-            rows: The rows of items, (n,).
+            rows: The items whose numbers are read, (n,).
             numbers: Fields to read as numbers: INT64, DOUBLE or TIMESTAMP.
-            labels: Fields to tell the distinct values of: of any type.
+            labels: Fields to tell the distinct values of, of any type and for any rows.
             timeout_s: The seconds it may take. What is loaded for a request that was given up
                 is there for the next one.
 
         Raises:
-            Unavailable: A store does not answer, and the values were not read before.
+            Unavailable: The records do not answer, and the values were not read before.
             DeadlineExceeded: It takes longer than `timeout_s`.
         """
         keys = [_Key(active.release.id, one, Numbers) for one in dict.fromkeys(numbers)]

@@ -117,7 +117,7 @@ class Ranker:
         caps = asked.ranking.caps
         values = await self._columns.read(
             asked.active,
-            np.concatenate([slate.rows, asked.shown]) if caps else NO_ROWS,
+            NO_ROWS,
             labels=[cap.field for cap in caps],
             timeout_s=asked.timeout_s,
         )

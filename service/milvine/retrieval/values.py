@@ -132,7 +132,7 @@ class Values:
     numbers: Mapping[str, NDArray[np.float64]]
     """(n,) in the order of the rows, NaN for none; times in microseconds since 1970"""
     labels: Mapping[str, Labels]
-    """By any of the rows."""
+    """Of any rows."""
 
 
 def _number(value: FieldValue | None) -> float:
