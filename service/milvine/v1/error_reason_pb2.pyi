@@ -49,7 +49,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 8
     """NOT_FOUND: no such model."""
     ERROR_REASON_RELEASE_NOT_FOUND: _ErrorReason.ValueType  # 9
-    """NOT_FOUND: no such release."""
+    """NOT_FOUND: no such release, or the one that the pages of a list come from was
+    deleted.
+    """
     ERROR_REASON_OPERATION_NOT_FOUND: _ErrorReason.ValueType  # 10
     """NOT_FOUND: no such operation."""
     ERROR_REASON_ALREADY_EXISTS: _ErrorReason.ValueType  # 11
@@ -131,7 +133,9 @@ ERROR_REASON_USER_NOT_FOUND: ErrorReason.ValueType  # 7
 ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 8
 """NOT_FOUND: no such model."""
 ERROR_REASON_RELEASE_NOT_FOUND: ErrorReason.ValueType  # 9
-"""NOT_FOUND: no such release."""
+"""NOT_FOUND: no such release, or the one that the pages of a list come from was
+deleted.
+"""
 ERROR_REASON_OPERATION_NOT_FOUND: ErrorReason.ValueType  # 10
 """NOT_FOUND: no such operation."""
 ERROR_REASON_ALREADY_EXISTS: ErrorReason.ValueType  # 11

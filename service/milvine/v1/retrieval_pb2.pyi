@@ -103,8 +103,9 @@ class _ShortfallEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Shortfall.V
     SHORTFALL_NONE: _Shortfall.ValueType  # 1
     """There are as many as asked for."""
     SHORTFALL_NO_MORE_MATCHES: _Shortfall.ValueType  # 2
-    """No more of what the release has match the filter and are neither seen nor
-    excluded. What has no vector in the release is never found.
+    """No more of what the release has match the filter, are neither seen nor
+    excluded, and pass the caps. What has no vector in the release is never
+    found, and of popular items what nothing counts for.
     """
 
 class Shortfall(_Shortfall, metaclass=_ShortfallEnumTypeWrapper):
@@ -115,7 +116,8 @@ SHORTFALL_UNSPECIFIED: Shortfall.ValueType  # 0
 SHORTFALL_NONE: Shortfall.ValueType  # 1
 """There are as many as asked for."""
 SHORTFALL_NO_MORE_MATCHES: Shortfall.ValueType  # 2
-"""No more of what the release has match the filter and are neither seen nor
-excluded. What has no vector in the release is never found.
+"""No more of what the release has match the filter, are neither seen nor
+excluded, and pass the caps. What has no vector in the release is never
+found, and of popular items what nothing counts for.
 """
 Global___Shortfall: _TypeAlias = Shortfall  # noqa: Y015

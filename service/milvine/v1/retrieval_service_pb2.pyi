@@ -79,8 +79,8 @@ class Examples(_message.Message):
     NEGATIVES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def positives(self) -> _containers.RepeatedCompositeFieldContainer[Global___Example]:
-        """Items that fit, at most 1,000. At least one example must be given, here or
-        below.
+        """Items that fit, at most 1,000; the weights of one that is named twice add
+        up. At least one example must be given, here or below.
         """
 
     @_builtins.property
@@ -274,7 +274,8 @@ class RecommendRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the page before; the rest of the request must be the
     same, but for `page_size`. Pages of a list come from one release, for the
-    history of the first page, and no hit comes twice. When empty, the first.
+    history of the first page, and no hit comes twice. A list goes on until
+    10,000 hits were shown. When empty, the first.
     """
     filter: _builtins.str
     """The filter that every hit must match, in the filter language over item
@@ -465,7 +466,8 @@ class Explanation(_message.Message):
     @_builtins.property
     def contributions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contribution]:
         """The items of the history that count most for or against it, at most 10, the
-        one that counts most first. None where the subject is a vector.
+        one that counts most first; of examples, the 100 heaviest are looked at.
+        They need not add up to the score. None where the subject is a vector.
         """
 
     @_builtins.property
@@ -722,7 +724,8 @@ class SimilarItemsRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the page before; the rest of the request must be the
     same, but for `page_size`. Pages of a list come from one release, for the
-    history of the first page, and no hit comes twice. When empty, the first.
+    history of the first page, and no hit comes twice. A list goes on until
+    10,000 hits were shown. When empty, the first.
     """
     filter: _builtins.str
     """The filter that every hit must match, in the filter language over item
@@ -850,7 +853,8 @@ class SimilarUsersRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the page before; the rest of the request must be the
     same, but for `page_size`. Pages of a list come from one release, for the
-    history of the first page, and no hit comes twice. When empty, the first.
+    history of the first page, and no hit comes twice. A list goes on until
+    10,000 hits were shown. When empty, the first.
     """
     filter: _builtins.str
     """The filter that every hit must match, in the filter language over user
@@ -965,7 +969,9 @@ class UserHit(_message.Message):
     user_id: _builtins.str
     """The user."""
     score: _builtins.float
-    """The cosine of the two vectors."""
+    """The higher the better: the cosine of the two vectors for similar users, the
+    model's score for an audience.
+    """
     @_builtins.property
     def fields(self) -> _containers.MessageMap[_builtins.str, _value_pb2.Value]:
         """The fields that were asked for and have a value."""
@@ -1140,7 +1146,8 @@ class FindAudienceRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the page before; the rest of the request must be the
     same, but for `page_size`. Pages of a list come from one release, for the
-    history of the first page, and no hit comes twice. When empty, the first.
+    history of the first page, and no hit comes twice. A list goes on until
+    10,000 hits were shown. When empty, the first.
     """
     filter: _builtins.str
     """The filter that every hit must match, in the filter language over user
@@ -1275,7 +1282,8 @@ class PopularItemsRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the page before; the rest of the request must be the
     same, but for `page_size`. Pages of a list come from one release, for the
-    history of the first page, and no hit comes twice. When empty, the first.
+    history of the first page, and no hit comes twice. A list goes on until
+    10,000 hits were shown. When empty, the first.
     """
     filter: _builtins.str
     """The filter that every hit must match, in the filter language over item
@@ -1338,7 +1346,9 @@ Global___PopularItemsRequest: _TypeAlias = PopularItemsRequest  # noqa: Y015
 
 @_typing.final
 class PopularItemsResponse(_message.Message):
-    """Popular items. Counts are some seconds old, on large catalogs some minutes."""
+    """Popular items. Counts are some seconds old, on large catalogs some minutes.
+    Items of which nothing counts are not among the hits.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
