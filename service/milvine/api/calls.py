@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 import time
@@ -19,6 +20,8 @@ from milvine.domain.errors import DeadlineExceeded, MilvineError
 
 REQUEST_ID_KEY = "x-request-id"
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
+_REQUEST_IDS = itertools.count(secrets.randbits(64))
+"""From a random one on: to ask the system for each costs more than all else about a call."""
 _QUIET = ("/grpc.health.", "/grpc.reflection.")
 """Methods that probes call all the time: their ends are logged for debugging, but for faults."""
 _HARMLESS = ("OK", "CANCELLED", "DEADLINE_EXCEEDED")
@@ -173,7 +176,7 @@ def _request_id(context: Context) -> str:
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             return value
-    return secrets.token_hex(8)
+    return f"{next(_REQUEST_IDS) & 0xFFFFFFFFFFFFFFFF:016x}"
 
 
 def _name(code: grpc.StatusCode | int) -> str:

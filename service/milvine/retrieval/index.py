@@ -29,6 +29,10 @@ class Ask:
     expression: str
     fields: tuple[Field, ...]
 
+    def __hash__(self) -> int:
+        """Without the many parts of a specification: a name stands for one."""
+        return hash((self.spec.name, self.limit, self.expression))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Query:

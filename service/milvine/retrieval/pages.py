@@ -6,14 +6,16 @@ process can answer the next one, and nothing of it is kept or read.
 
 It is sealed by AES-GCM-SIV (RFC 8452) under a key that all processes share, and bound to the
 request. So nobody can make one up, take one to another request, or read a history out of one. The
-mode stands random nonces at any number of tokens, where AES-GCM would want a new key after 2**32.
+mode stands any number of tokens from any number of processes, each of which counts its nonces up
+from a random one; AES-GCM would want a new key after 2**32.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import os
+import itertools
+import secrets
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -47,6 +49,7 @@ _VERSION = 1
 _HEAD = struct.Struct("<BBqII")
 """Version, bytes of the release id, moment, hits shown, bytes of the subject."""
 _NONCE_BYTES = 12
+_NONCES = 2 ** (8 * _NONCE_BYTES)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,6 +115,8 @@ class Pages:
         self._records = records
         self._releases = releases
         self._cipher: AESGCMSIV | None = None
+        self._nonces = itertools.count(secrets.randbelow(_NONCES))
+        """From a random one on: to ask the system for each costs more than to seal."""
         self._packed: WeakKeyDictionary[Person, bytes] = WeakKeyDictionary()
         """A person belongs to one release, and mostly is remembered."""
 
@@ -177,7 +182,7 @@ class Pages:
 
     async def _sealed(self, content: bytes, fingerprint: bytes) -> str:
         cipher = self._cipher or await self._ready()
-        nonce = os.urandom(_NONCE_BYTES)
+        nonce = (next(self._nonces) % _NONCES).to_bytes(_NONCE_BYTES)
         sealed = nonce + cipher.encrypt(nonce, content, fingerprint)
         token = base64.urlsafe_b64encode(sealed).decode()
         return token if len(token) <= MAX_TOKEN else ""

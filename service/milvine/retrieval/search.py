@@ -28,6 +28,11 @@ MAX_LIMIT = 16_384
 """The most hits that a Milvus returns to a query."""
 LIMITS = (128, 512, 2_048, 8_192, MAX_LIMIT)
 """How many hits a search may ask for. Fewer sizes are fewer searches; candidates cost little."""
+FIRST_OF_ALL = 64
+"""So many hits mostly hold 20 that are not seen; an exact index finds them in two thirds of the
+time that 128 take. A graph finds more of the best where it is asked for more."""
+MOST_AT_A_GLANCE = 100
+"""Up to so many hits are wanted, they may be among the first."""
 FIELDS_WITH_SEARCH = 128
 """Up to so many hits, their fields travel with the search; else they are fetched for the best."""
 MOST_FETCHED = 512
@@ -64,7 +69,7 @@ class _Space:
 
 
 def method_for(*, is_exact: bool, total: int, matching: int | None, needed: int) -> SearchMethod:
-    """How to look for the best items that match a filter and are not excluded.
+    """How to look for the best items where the first hits of the index are not enough.
 
     | index | filter        | hits and excluded ids     | way                                     |
     |-------|---------------|---------------------------|-----------------------------------------|
@@ -200,6 +205,30 @@ class Search:
         """The best of all items that match, for each question."""
         if not questions:
             return []
+        early = await self._at_a_glance(space, questions)
+        left = [i for i, answer in enumerate(early) if answer is None]
+        late = iter(await self._in_depth(space, [questions[i] for i in left]) if left else ())
+        return [answer or next(late) for answer in early]
+
+    async def _at_a_glance(
+        self, space: _Space, questions: Sequence[Question]
+    ) -> Sequence[Candidates | None]:
+        """What the first hits of the index answer, for most of what is excluded is not among them.
+
+        So requests share a search, however long the histories of their subjects are.
+        """
+        count = questions[0].count
+        if count > MOST_AT_A_GLANCE or not (self._is_exact or not self._plan.expression):
+            return [None] * len(questions)
+        limit = FIRST_OF_ALL if self._is_exact and count <= FIRST_OF_ALL // 3 else LIMITS[0]
+        lists = await self._search(space.spec, [question.query for question in questions], limit)
+        return [
+            self._by_index(question, hits, limit)
+            for question, hits in zip(questions, lists, strict=True)
+        ]
+
+    async def _in_depth(self, space: _Space, questions: Sequence[Question]) -> list[Candidates]:
+        """The best of all items that match, for questions whose first hits were not enough."""
         needed = [question.count + len(question.excluded) for question in questions]
         matching = await self._count() if self._has_to_count(needed) else None
         # Questions that are asked in the same way, for about as many hits, share a search.
@@ -351,8 +380,10 @@ class Search:
         self, spec: CollectionSpec, lists: Sequence[list[Hit]]
     ) -> list[list[Hit]]:
         """The lists with the fields that were asked for, fetched where no search brought them."""
+        if not self._plan.fields:
+            return list(lists)
         missing = {hit.id for hits in lists for hit in hits if not hit.fields}
-        if not self._plan.fields or not missing:
+        if not missing:
             return list(lists)
         rows = await self._vectors.fetch(
             spec, sorted(missing), fields=self._plan.fields, timeout_s=self._timeout_s

@@ -52,4 +52,7 @@ class Engine:
 
     def restored(self, ids: Iterable[str]) -> list[str]:
         """Ids as clients know them."""
-        return [unquote(id_) if "%" in id_ else id_ for id_ in ids] if self.is_lite else list(ids)
+        known = list(ids)
+        if not self.is_lite or "%" not in "".join(known):
+            return known
+        return [unquote(id_) if "%" in id_ else id_ for id_ in known]
