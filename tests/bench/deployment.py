@@ -56,12 +56,18 @@ class Deployment:
 
 
 @contextmanager
-def deployment(folder: Path, engine: Engine) -> Iterator[Deployment]:
-    """Run a server, its worker and the engine; none of their processes is left afterwards."""
+def deployment(folder: Path, engine: Engine, *, processes: int = 1) -> Iterator[Deployment]:
+    """Run a server of some processes, its worker and the engine; nothing is left afterwards."""
     milvus = nullcontext("") if engine is Engine.LITE else engine.run(folder)
     with milvus as uri:
         (port,) = free_ports(1)
-        settings = Settings(_env_file=None, data_dir=folder / "milvine", vectors_uri=uri, port=port)
+        settings = Settings(
+            _env_file=None,
+            data_dir=folder / "milvine",
+            vectors_uri=uri,
+            port=port,
+            processes=processes,
+        )
         with _process(folder, settings) as pid:
             yield Deployment(f"127.0.0.1:{port}", settings, pid)
 
@@ -96,6 +102,7 @@ def _environment(settings: Settings) -> dict[str, str]:
         "MILVINE_DATA_DIR": str(settings.data_dir),
         "MILVINE_VECTORS_URI": settings.vectors_uri,
         "MILVINE_PORT": str(settings.port),
+        "MILVINE_PROCESSES": str(settings.processes),
         "MILVINE_LOG_LEVEL": "warning",
     }
 

@@ -22,8 +22,9 @@ _ACK, _END_STREAM, _END_HEADERS = 0x1, 0x1, 0x4
 _HEAD = struct.Struct(">BHBBI")
 _UNLIMITED = 2**31 - 1
 _FIRST_WINDOW = 65_535
-MOST_CONNECTIONS = 8
-"""Callers share connections, as those of one client process do."""
+MOST_CONNECTIONS = 16
+"""Callers share connections, as those of one client process do; there are enough of them for the
+system to spread over several server processes."""
 
 
 @dataclass(frozen=True, slots=True)

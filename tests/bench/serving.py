@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -173,9 +173,14 @@ async def ask_pymilvus(world: World, callers: int, seconds: float) -> Side:
     return Side(latencies, seconds, _recall(found, world.every))
 
 
-async def measure(engine: Engine, callers: Sequence[int], seconds: float) -> dict[str, object]:
+async def measure(
+    engine: Engine, callers: Sequence[int], seconds: float, processes: int
+) -> dict[str, object]:
     """Both, with each number of callers."""
-    with tempfile.TemporaryDirectory() as home, deployment(Path(home), engine) as deployed:
+    with (
+        tempfile.TemporaryDirectory() as home,
+        deployment(Path(home), engine, processes=processes) as deployed,
+    ):
         console.print(f"{engine}: putting {ITEMS[engine]:,} items into service")
         model_id, collection = await put_into_service(deployed, engine)
         with _uri(deployed) as uri:
@@ -222,9 +227,28 @@ def _ids(count: int) -> list[str]:
 
 
 def cpu_s(pid: int) -> float:
-    """The CPU time of a process, in user and system mode."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    """The CPU time of a server, in user and system mode, with that of its members."""
+    return sum(_cpu_s(one) for one in [pid, *_members(pid)])
+
+
+def _cpu_s(pid: int) -> float:
+    fields = _stat(Path(f"/proc/{pid}"))
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _members(pid: int) -> list[int]:
+    """The server processes of a supervisor; none of a server."""
+    members = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it may have ended by now
+            if b"--member" in (place / "cmdline").read_bytes() and int(_stat(place)[1]) == pid:
+                members.append(int(place.name))
+    return members
+
+
+def _stat(place: Path) -> list[str]:
+    """What the system tells of a process, from its state on."""
+    return (place / "stat").read_text().rsplit(")", 1)[1].split()
 
 
 def main() -> None:
@@ -233,11 +257,15 @@ def main() -> None:
     parser.add_argument("--engine", type=Engine, choices=list(Engine), action="append")
     parser.add_argument("--callers", type=int, action="append")
     parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     stop_cleanly_on_sigterm()
     engines = arguments.engine or [Engine.SERVER, Engine.LITE]
     callers = arguments.callers or CALLERS
-    finish({engine: asyncio.run(measure(engine, callers, arguments.seconds)) for engine in engines})
+    seconds, processes = arguments.seconds, arguments.processes
+    finish(
+        {engine: asyncio.run(measure(engine, callers, seconds, processes)) for engine in engines}
+    )
 
 
 if __name__ == "__main__":
