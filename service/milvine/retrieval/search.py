@@ -205,30 +205,37 @@ class Search:
         """The best of all items that match, for each question."""
         if not questions:
             return []
-        early = await self._at_a_glance(space, questions)
-        left = [i for i, answer in enumerate(early) if answer is None]
-        late = iter(await self._in_depth(space, [questions[i] for i in left]) if left else ())
+        limit = self._glance(questions[0].count)
+        early = await self._at_a_glance(space, questions, limit)
+        left = [question for question, answer in zip(questions, early, strict=True) if not answer]
+        late = iter(await self._in_depth(space, left, limit) if left else ())
         return [answer or next(late) for answer in early]
 
+    def _glance(self, count: int) -> int:
+        """How many hits to look at first; 0 where they would not do."""
+        if count > MOST_AT_A_GLANCE or not (self._is_exact or not self._plan.expression):
+            return 0
+        return FIRST_OF_ALL if self._is_exact and count <= FIRST_OF_ALL // 3 else LIMITS[0]
+
     async def _at_a_glance(
-        self, space: _Space, questions: Sequence[Question]
+        self, space: _Space, questions: Sequence[Question], limit: int
     ) -> Sequence[Candidates | None]:
         """What the first hits of the index answer, for most of what is excluded is not among them.
 
         So requests share a search, however long the histories of their subjects are.
         """
-        count = questions[0].count
-        if count > MOST_AT_A_GLANCE or not (self._is_exact or not self._plan.expression):
+        if not limit:
             return [None] * len(questions)
-        limit = FIRST_OF_ALL if self._is_exact and count <= FIRST_OF_ALL // 3 else LIMITS[0]
         lists = await self._search(space.spec, [question.query for question in questions], limit)
         return [
             self._by_index(question, hits, limit)
             for question, hits in zip(questions, lists, strict=True)
         ]
 
-    async def _in_depth(self, space: _Space, questions: Sequence[Question]) -> list[Candidates]:
-        """The best of all items that match, for questions whose first hits were not enough."""
+    async def _in_depth(
+        self, space: _Space, questions: Sequence[Question], glanced: int
+    ) -> list[Candidates]:
+        """The best of all items that match, where the first `glanced` hits were not enough."""
         needed = [question.count + len(question.excluded) for question in questions]
         matching = await self._count() if self._has_to_count(needed) else None
         # Questions that are asked in the same way, for about as many hits, share a search.
@@ -240,7 +247,8 @@ class Search:
                 matching=matching,
                 needed=hits,
             )
-            groups[self._limit(hits) if method is SearchMethod.INDEX else None].append(i)
+            limit = self._limit(hits) if method is SearchMethod.INDEX else None
+            groups[limit if limit and self._finds_more(limit, glanced) else None].append(i)
         found: dict[int, Candidates] = {}
         searches = [
             self._group(space, limit, {i: questions[i] for i in members}, found)
@@ -249,6 +257,18 @@ class Search:
         # Most requests have one subject: one search, which needs no task of its own.
         await (searches[0] if len(searches) == 1 else asyncio.gather(*searches))
         return [found[i] for i in range(len(questions))]
+
+    def _finds_more(self, limit: int, glanced: int) -> bool:
+        """Whether so many hits of the index can answer what the first ones did not.
+
+        A graph whose hits lie behind many that are excluded loses them however many it is asked.
+        """
+        return not glanced or (limit > glanced and (self._is_exact or not self._is_small))
+
+    @property
+    def _is_small(self) -> bool:
+        """Whether all items can be scored."""
+        return len(self._active.served.items) <= MOST_SCORED
 
     def _has_to_count(self, needed: Sequence[int]) -> bool:
         """Whether it depends on the number of matches how to search."""
@@ -293,8 +313,7 @@ class Search:
         """The best of what the index found; None where it may have lost some of them."""
         best, dropped = _without(hits, question.excluded, question.count)
         is_short = len(best) < question.count
-        is_few = len(self._active.served.items) <= MOST_SCORED
-        is_deep = dropped > MOST_DROPPED and is_few and not self._is_exact
+        is_deep = dropped > MOST_DROPPED and self._is_small and not self._is_exact
         if is_deep or (is_short and not self._ran_dry(hits, limit)):
             return None
         return Candidates(best, is_short, SearchMethod.INDEX)
