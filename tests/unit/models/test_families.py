@@ -11,7 +11,7 @@ import pytest
 
 from milvine.domain.errors import Cancelled, FailedPrecondition, InvalidArgument, Reason
 from milvine.domain.model import ModelConfig
-from milvine.models import families, family_of, filled
+from milvine.models import Run, families, family_of, filled
 from tests.unit.models.worlds import checkerboard, dataset_of, encode, fit, low_rank
 
 FAMILIES = sorted(families)
@@ -162,7 +162,7 @@ def test_cancel_takes_effect_within_a_second(family):
         return time.monotonic() > start + 0.3
 
     with pytest.raises(Cancelled):
-        kind.fit(dataset, config, device="cpu", on_epoch=lambda _: None, cancelled=is_cancelled)
+        kind.fit(dataset, config, Run(cancelled=is_cancelled))
     assert time.monotonic() - start < 1.3
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from milvine.domain.catalog import Catalog, EventType, ValueMeaning
 from milvine.domain.interaction import INTERACTIONS
 from milvine.domain.model import EpochReport, Setting
-from milvine.models import Dataset, Encoder, Fitted, families, history_of
+from milvine.models import Dataset, Encoder, Fitted, Run, families, history_of
 from milvine.training.dataset import build
 
 CATALOG = Catalog(
@@ -73,7 +73,7 @@ def fit(
 ) -> tuple[Fitted, Encoder]:
     kind = families[family]
     config = kind.config(settings)
-    fitted = kind.fit(dataset, config, device="cpu", on_epoch=on_epoch, cancelled=lambda: False)
+    fitted = kind.fit(dataset, config, Run(on_epoch=on_epoch))
     return fitted, kind.encoder(config, fitted.tensors)
 
 

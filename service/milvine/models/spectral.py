@@ -1,0 +1,102 @@
+"""Where the training of factorisations starts: the spectrum of who has what.
+
+The matrix R of users and items is scaled by how often each occurs, and the leading singular
+vectors V of
+
+    (D_u + s)^-1/2 R (D_i + s)^-1/2
+
+span the items (Peng, Sugiyama and Mine 2022, "SVD-GCN", section 4, who show that graph
+convolutions converge to this, and why s shrinks rare rows). With sources `(D_i + s)^-1/2 V` and
+targets `(D_i + s)^1/4 V`, a pool of items scores well before any training, which then needs a few
+passes instead of hundreds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from milvine.domain.errors import Cancelled
+from milvine.models.base import Histories, Run
+from milvine.models.graph import Graph
+
+_SPARE = 16
+"""Columns beyond those asked for, which make the last of them exact."""
+_ITERATIONS = 3
+_PANEL = 64
+"""Columns that are made orthogonal at once, between two looks at whether to stop."""
+_NOISE = 0.02
+"""The random part of the start, which tells one seed from another and fills what R leaves empty."""
+
+
+_LENGTH = 1.6
+"""The length of vectors at the start, on average; scores then spread as softmax wants."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Start:
+    """Item vectors before training."""
+
+    vectors: Tensor
+    """(items, d) float32: the singular vectors."""
+    sources: Tensor
+    """(items, d) float32: what an item adds to its users."""
+    targets: Tensor
+    """(items, d) float32: what users are compared with."""
+
+
+def start(
+    histories: Histories, item_count: int, dimension: int, *, shrinkage: float, seed: int, run: Run
+) -> Start:
+    """The spectral start of a factorisation; its noise comes from the seed."""
+    rng = torch.Generator().manual_seed(seed)
+    graph = Graph.of(histories, item_count, shrinkage=shrinkage, device=run.device)
+    vectors = _leading(graph, item_count, dimension, rng, run)
+    frequency = (graph.item_counts + shrinkage).clamp(min=1.0)[:, None]
+    return Start(
+        _with_noise(vectors, rng),
+        _with_noise(vectors * frequency**-0.5, rng),
+        _with_noise(vectors * frequency**0.25, rng),
+    )
+
+
+def _leading(
+    graph: Graph, item_count: int, dimension: int, rng: torch.Generator, run: Run
+) -> Tensor:
+    """The right singular vectors (items, dimension) of a graph, 0 past its rank.
+
+    Subspace iteration: Halko, Martinsson and Tropp 2011, "Finding structure with randomness",
+    algorithm 4.4.
+    """
+    width = min(dimension + _SPARE, item_count)
+    basis = torch.randn(item_count, width, generator=rng).to(run.device)
+    for _ in range(_ITERATIONS):
+        basis = _orthonormal(graph.co_occurrence(basis), run)
+    image = graph.users_of(basis).double()
+    energies, axes = torch.linalg.eigh(image.mT @ image)
+    present = energies > energies[-1] * 1e-7
+    turned = basis @ (axes * present).flip(1)[:, :dimension].float()
+    return torch.nn.functional.pad(turned, (0, dimension - turned.shape[1]))
+
+
+def _orthonormal(columns: Tensor, run: Run) -> Tensor:
+    """An orthonormal basis of columns (rows, n), panel by panel; raises Cancelled between."""
+    basis = torch.empty_like(columns)
+    for first in range(0, columns.shape[1], _PANEL):
+        if run.cancelled():
+            raise Cancelled
+        done, panel = basis[:, :first], columns[:, first : first + _PANEL]
+        for _ in range(2):  # the second time removes what rounding left
+            panel = torch.linalg.qr(panel - done @ (done.mT @ panel))[0]
+        basis[:, first : first + _PANEL] = panel
+    return basis
+
+
+def _with_noise(vectors: Tensor, rng: torch.Generator) -> Tensor:
+    length = math.sqrt(vectors.square().sum(dtype=torch.float64) / max(len(vectors), 1)) or 1.0
+    noise = torch.randn(vectors.shape, generator=rng).to(vectors.device)
+    noise *= _NOISE / math.sqrt(vectors.shape[1])
+    return (vectors / length + noise) * _LENGTH
