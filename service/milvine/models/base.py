@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvine.domain.model import EpochReport, Setting
+from milvine.models.features import Features
 from milvine.models.vocabulary import Vocabulary
 
 Tensors: TypeAlias = Mapping[str, NDArray[np.generic]]
@@ -81,6 +82,8 @@ class Dataset:
     users: Vocabulary
     items: Vocabulary
     histories: Histories
+    item_features: Features | None = None
+    """A row for each item, for families that can read them."""
 
 
 class Checkpoints(Protocol):
@@ -130,6 +133,13 @@ class Encoder(Protocol):
 
     def encode(self, histories: Histories) -> NDArray[np.float32]:
         """The vectors (users, dimension); an empty history gives the vector of an unknown user."""
+
+
+class Scorer(Protocol):
+    """How retrieved items are ranked anew; safe to call from several threads."""
+
+    def score(self, histories: Histories, candidates: NDArray[np.integer]) -> NDArray[np.float32]:
+        """The scores (users, n) of rows of items (users, n), the greater the better."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,12 +53,22 @@ class Users:
         """(users,) int64: how many events each user has."""
         return self._offsets.diff()
 
-    def batches(self, size: int, rng: torch.Generator, *, shortest: int = 2) -> Iterator[Batch]:
-        """All users with `shortest` events and more, in random order, `size` at a time."""
-        users = torch.nonzero(self.lengths >= shortest)[:, 0]
+    def batches(self, size: int, rng: torch.Generator) -> Iterator[Batch]:
+        """All users with two events and more, in random order, about `size` events at a time."""
+        users = torch.nonzero(self.lengths > 1)[:, 0]
         users = users[torch.randperm(len(users), generator=rng, device=self.device)]
-        for start in range(0, len(users), size):
-            yield self.take(users[start : start + size])
+        for some in _parted(users, self.lengths[users], size):
+            yield self.take(some)
+
+    def alike(self, size: int, rng: torch.Generator, *, longest: int) -> Iterator[Batch]:
+        """The same as `batches`, users of like length together, of whom `longest` events count."""
+        users = torch.nonzero(self.lengths > 1)[:, 0]
+        jitter = torch.rand(len(users), generator=rng, device=self.device)
+        lengths = self.lengths[users].clamp(max=longest)
+        order = torch.argsort(lengths + jitter)
+        parts = _parted(users[order], lengths[order], size)
+        for part in torch.randperm(len(parts), generator=rng, device=self.device).tolist():
+            yield self.take(parts[part])
 
     def take(self, users: Tensor) -> Batch:
         """The batch of some users, in their order."""
@@ -70,6 +80,13 @@ class Users:
             + (self._offsets[users] - offsets[:-1])[rows]
         )
         return Batch(offsets, self._items[events].long(), rows, self._strengths[events])
+
+
+def _parted(users: Tensor, lengths: Tensor, size: int) -> list[Tensor]:
+    """Users (n,) in parts of about `size` events, in their order."""
+    parts = (lengths.cumsum(0) - 1).div(size, rounding_mode="floor")
+    sizes = torch.unique_consecutive(parts, return_counts=True)[1]
+    return list(torch.split(users, sizes.tolist()))
 
 
 def batch_of(histories: Histories) -> Batch:
@@ -97,11 +114,15 @@ class Negatives:
     def draw(self, batch: Batch, rng: torch.Generator) -> Drawn:
         """The negatives of a batch."""
         items = torch.multinomial(self._shares, self._count, generator=rng)
+        return self.among(items, self._count, batch)
+
+    def among(self, items: Tensor, draws: int, batch: Batch) -> Drawn:
+        """Different items as negatives, as if so many draws had given them."""
         self._slots[items] = torch.arange(len(items), device=items.device)
         slots = self._slots[batch.items]
         self._slots[items] = -1
         own = slots >= 0
-        expected = (self._shares[items] * self._count).clamp(max=1.0).log()
+        expected = (self._shares[items] * draws).clamp(max=1.0).log()
         return Drawn(items, expected, batch.rows[own], slots[own])
 
 
@@ -116,6 +137,11 @@ class Drawn:
     own_rows: Tensor
     """With `own_slots`, the places of a matrix (users, negatives) of what users have."""
     own_slots: Tensor
+
+    def own(self, user_count: int) -> Tensor:
+        """(users, negatives) bool: what users have."""
+        matrix = self.items.new_zeros((user_count, len(self.items)), dtype=torch.bool)
+        return matrix.index_put((self.own_rows, self.own_slots), matrix.new_ones(()))
 
     def logits(self, scores: Tensor) -> Tensor:
         """Scores (users, negatives) corrected for the drawing, -inf for what the user has.

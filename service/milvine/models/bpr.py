@@ -23,6 +23,7 @@ from milvine.models.config import real, whole
 from milvine.models.factors import Factors
 from milvine.models.loop import Schedule, learn
 from milvine.models.pooling import Pooled, PooledEncoder
+from milvine.models.sampling import drawn_evenly, has
 from milvine.models.validation import Validation, part
 
 
@@ -77,27 +78,15 @@ class _Learner:
     def loss(self, batch: Batch, rng: torch.Generator) -> Tensor:
         sources, targets = self.network.sources, self.network.targets
         pooled = Pooled.of(batch, sources, self.config.shrinkage)
-        items = _drawn(batch, len(targets), self.config.negative_count, rng)
+        items = drawn_evenly(batch, len(targets), self.config.negative_count, rng)
         negatives = torch.einsum(
             "ed,end->en", pooled.users[batch.rows], F.embedding(items, targets)
         )
         leads = pooled.positives(batch, targets)[:, None] - negatives
-        taken = _has(batch, items, len(targets))
+        taken = has(batch, items, len(targets))
         # What the user has as well is no negative: it counts as the same item, a lead of 0.
         loss = F.softplus(-leads.masked_fill(taken, 0.0)).mean()
         return loss + self.config.regularization * self.network.penalty(batch)
 
     def metric(self) -> float | None:
         return self.network.metric(self.validation, self.config.shrinkage)
-
-
-def _drawn(batch: Batch, item_count: int, count: int, rng: torch.Generator) -> Tensor:
-    """(events, count): items drawn evenly."""
-    shape, device = (len(batch.items), count), batch.items.device
-    return torch.randint(item_count, shape, generator=rng, device=device)
-
-
-def _has(batch: Batch, items: Tensor, item_count: int) -> Tensor:
-    """(events, count): whether the user of each event has the items (events, count)."""
-    own = batch.rows * item_count + batch.items
-    return torch.isin(batch.rows[:, None] * item_count + items, own)

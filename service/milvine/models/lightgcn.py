@@ -36,8 +36,8 @@ class LightGcnConfig(Schedule):
 
     epochs: int = whole(8, 1, 1_000)
     """The passes over the data, at most."""
-    batch_size: int = whole(2_048, 1, 65_536)
-    """How many users a step learns from; each step goes through the whole graph."""
+    batch_size: int = whole(65_536, 1, 2**20)
+    """About how many events a step learns from; each step goes through the whole graph."""
     learning_rate: float = real(0.002, 0, excludes_low=True)
     """The length of the first steps; it falls to a twentieth along a line."""
     layers: int = whole(2, 1, 16)

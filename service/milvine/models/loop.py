@@ -39,8 +39,8 @@ class Schedule:
     """The dimensions of the embeddings."""
     epochs: int = whole(20, 1, 1_000)
     """The passes over the data, at most."""
-    batch_size: int = whole(512, 1, 65_536)
-    """How many users a step learns from."""
+    batch_size: int = whole(16_384, 1, 2**20)
+    """About how many events a step learns from; a user's stay together."""
     learning_rate: float = real(0.005, 0, excludes_low=True)
     """The length of the first steps; it falls to a twentieth along a line."""
     regularization: float = real(0.0, 0)

@@ -46,6 +46,11 @@ class Pooled:
         rest = (sums[batch.rows] - own) * _scale(n - 1, shrinkage)[batch.rows, None]
         return cls(sums * _scale(n, shrinkage)[:, None], rest)
 
+    def beside(self, batch: Batch, count: int) -> Tensor:
+        """(events, 1 + count, d): the user of each event for its item, and for others beside it."""
+        others = self.users[batch.rows][:, None].expand(-1, count, -1)
+        return torch.cat((self.without[:, None], others), dim=1)
+
     def positives(self, batch: Batch, targets: Tensor) -> Tensor:
         """(events,): the score of each event's item for its user without it."""
         return torch.einsum("ed,ed->e", self.without, F.embedding(batch.items, targets))

@@ -38,16 +38,17 @@ def table(rows: Iterable[Row]) -> pa.Table:
 def checkerboard(size: int = 50) -> list[Row]:
     """User u likes the items of u's colour; u's own item is withheld, and is the answer.
 
-    Half of the other colour's items are rated low, for families that learn from ratings.
+    Half of the other colour's items are rated low, for families that learn from ratings. Each user
+    goes through the items in one order, but begins at another place.
     """
     rows: list[Row] = []
     for user in range(size):
         for item in range(size):
-            same = (user + item) % 2 == 0
+            same, time = (user + item) % 2 == 0, (7 * item + 3 * user) % size
             if same and user != item:
-                rows += [(f"u{user:02}", f"i{item:02}", "rate", 5.0, item)]
+                rows += [(f"u{user:02}", f"i{item:02}", "rate", 5.0, time)]
             elif not same and (user + item) % 4 == 1:
-                rows += [(f"u{user:02}", f"i{item:02}", "rate", 1.0, item)]
+                rows += [(f"u{user:02}", f"i{item:02}", "rate", 1.0, time)]
     return rows
 
 
