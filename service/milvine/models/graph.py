@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from milvine.models.base import Histories
@@ -47,29 +48,32 @@ class Graph:
 
     def propagate(self, items: Tensor) -> Tensor:
         """`co_occurrence`, through which gradients flow: its matrix is symmetric."""
-        return _Propagation.apply(items, self)  # type: ignore[no-untyped-call]
+        propagated: Tensor = _Propagation.apply(items, self)  # type: ignore[no-untyped-call]
+        return propagated
 
 
-class _Propagation(torch.autograd.Function):
+class _Propagation(torch.autograd.Function):  # torch has no types for what `ctx` keeps
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, items: Tensor, graph: Graph) -> Tensor:
         ctx.graph = graph  # type: ignore[attr-defined]
         return graph.co_occurrence(items)
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
-    ) -> tuple[Tensor, None]:
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
         graph: Graph = ctx.graph  # type: ignore[attr-defined]
         return graph.co_occurrence(gradient), None
 
 
-def _scale(counts: np.ndarray, shrinkage: float) -> np.ndarray:
-    return np.maximum(counts + shrinkage, 1.0) ** -0.5
+def _scale(counts: NDArray[np.int64], shrinkage: float) -> NDArray[np.float64]:
+    scales: NDArray[np.float64] = np.maximum(counts + shrinkage, 1.0) ** -0.5
+    return scales
 
 
 def _matrix(
-    rows: Histories, columns: int, scales: tuple[np.ndarray, np.ndarray], device: str
+    rows: Histories,
+    columns: int,
+    scales: tuple[NDArray[np.float64], NDArray[np.float64]],
+    device: str,
 ) -> Tensor:
     own, other = scales
     values = own[rows.users] * other[rows.items]

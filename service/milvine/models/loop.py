@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from milvine.domain.errors import Cancelled
@@ -210,6 +211,6 @@ def _row(report: EpochReport) -> list[float]:
     return [report.epoch, report.loss, report.seconds, metric]
 
 
-def _report(row: np.ndarray, epochs: Epochs) -> EpochReport:
+def _report(row: NDArray[np.float64], epochs: Epochs) -> EpochReport:
     epoch, loss, took, metric = row.tolist()
     return EpochReport(int(epoch), epochs.count, loss, took, None if math.isnan(metric) else metric)

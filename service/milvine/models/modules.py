@@ -18,7 +18,7 @@ def drawn_normal(shape: tuple[int, ...], scale: float, rng: torch.Generator) -> 
 
 def dense(inputs: int, outputs: int, rng: torch.Generator) -> nn.Linear:
     """A linear layer by Glorot and Bengio 2010, equation 16, with biases of 0."""
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    layer = nn.Linear(inputs, outputs)
     nn.init.xavier_uniform_(layer.weight, generator=rng)
     nn.init.zeros_(layer.bias)
     return layer
@@ -50,7 +50,7 @@ def load(network: nn.Module, tensors: Tensors) -> None:
 
 def identity(size: int) -> nn.Linear:
     """A linear layer that gives what it takes, to begin with."""
-    layer = nn.utils.skip_init(nn.Linear, size, size)
+    layer = nn.Linear(size, size)
     nn.init.eye_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer

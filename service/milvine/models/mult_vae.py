@@ -106,7 +106,7 @@ class _Autoencoder(nn.Module):
         size = sources.shape[1]
         self.sources = nn.Parameter(sources)
         self.mean = identity(size)
-        self.log_variance = nn.utils.skip_init(nn.Linear, size, size)
+        self.log_variance = nn.Linear(size, size)
         nn.init.zeros_(self.log_variance.weight)
         nn.init.constant_(self.log_variance.bias, _FIRST_LOG_VARIANCE)
         self.inner = identity(size)

@@ -189,4 +189,5 @@ class _SasRecEncoder:
             places, is_event = _window(batch, self.config.history_length)
             hidden = self.network(batch.items[places])
             last = is_event.sum(dim=1) - 1
-            return hidden[torch.arange(len(last)), last].numpy()
+            expected: NDArray[np.float32] = hidden[torch.arange(len(last)), last].numpy()
+        return expected

@@ -39,12 +39,13 @@ def checkerboard(size: int = 50) -> list[Row]:
     """User u likes the items of u's colour; u's own item is withheld, and is the answer.
 
     Half of the other colour's items are rated low, for families that learn from ratings. Each user
-    goes through the items in one order, but begins at another place.
+    goes through the items in an order of their own, which says nothing.
     """
     rows: list[Row] = []
+    times = np.random.default_rng(0).permuted(np.tile(np.arange(size), (size, 1)), axis=1).tolist()
     for user in range(size):
         for item in range(size):
-            same, time = (user + item) % 2 == 0, (7 * item + 3 * user) % size
+            same, time = (user + item) % 2 == 0, times[user][item]
             if same and user != item:
                 rows += [(f"u{user:02}", f"i{item:02}", "rate", 5.0, time)]
             elif not same and (user + item) % 4 == 1:
