@@ -100,16 +100,18 @@ def batch_of(histories: Histories) -> Batch:
 
 
 class Negatives:
-    """Items drawn for all users of a batch at once, the popular more often.
+    """Items drawn for all users of a batch at once; no item is drawn twice."""
 
-    An item is drawn in proportion to (1 + its users)^exponent; no item is drawn twice.
-    """
+    def __init__(self, shares: Tensor, count: int) -> None:
+        self._shares = shares
+        self._count = min(count, len(shares))
+        self._slots = torch.full_like(shares, -1, dtype=torch.long)
 
-    def __init__(self, counts: Tensor, exponent: float, count: int) -> None:
+    @classmethod
+    def by_count(cls, counts: Tensor, exponent: float, count: int) -> Negatives:
+        """So many items a batch, each in proportion to (1 + its users)^exponent."""
         shares = (counts + 1.0) ** exponent
-        self._shares = shares / shares.sum()
-        self._count = min(count, len(counts))
-        self._slots = torch.full_like(counts, -1, dtype=torch.long)
+        return cls(shares / shares.sum(), count)
 
     def draw(self, batch: Batch, rng: torch.Generator) -> Drawn:
         """The negatives of a batch."""

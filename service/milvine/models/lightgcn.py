@@ -70,7 +70,7 @@ class LightGcn:
         begin = start(histories, item_count, size, shrinkage=shrinkage, seed=seed, run=run)
         network = _Convolution(begin.vectors, graph, config)
         counts = graph.item_counts.long()
-        negatives = Negatives(counts, config.negative_exponent, config.negative_count)
+        negatives = Negatives.by_count(counts, config.negative_exponent, config.negative_count)
         users = Users(histories, run.device)
         reports = learn(_Learner(network, config, users, negatives, validation), config, run)
         return Fitted(network.tensors(), reports)

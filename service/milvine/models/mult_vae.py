@@ -83,7 +83,7 @@ class MultVae:
         begin = start(histories, item_count, size, shrinkage=_SHRINKAGE, seed=config.seed, run=run)
         network = _Autoencoder(begin.sources, begin.targets).to(run.device)
         counts = item_counts(histories, item_count, run.device)
-        negatives = Negatives(counts, config.negative_exponent, config.negative_count)
+        negatives = Negatives.by_count(counts, config.negative_exponent, config.negative_count)
         users = Users(histories, run.device)
         reports = learn(_Learner(network, config, users, negatives, validation), config, run)
         return Fitted(_tensors(network), reports)

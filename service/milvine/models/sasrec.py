@@ -84,7 +84,7 @@ class SasRec:
         item_count = len(dataset.items)
         network = _network(item_count, config).to(run.device)
         counts = item_counts(histories, item_count, run.device)
-        negatives = Negatives(counts, config.negative_exponent, config.negative_count)
+        negatives = Negatives.by_count(counts, config.negative_exponent, config.negative_count)
         users = Users(histories, run.device)
         reports = learn(_Learner(network, config, users, negatives, validation), config, run)
         return Fitted(_tensors(network), reports)

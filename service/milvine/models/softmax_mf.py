@@ -61,7 +61,7 @@ class SoftmaxMf:
         item_count = len(dataset.items)
         network = Factors.of(histories, item_count, config, config.shrinkage, run)
         counts = item_counts(histories, item_count, run.device)
-        negatives = Negatives(counts, config.negative_exponent, config.negative_count)
+        negatives = Negatives.by_count(counts, config.negative_exponent, config.negative_count)
         users = Users(histories, run.device)
         reports = learn(_Learner(network, config, users, negatives, validation), config, run)
         return Fitted(network.tensors(), reports)

@@ -33,7 +33,7 @@ from milvine.models.base import (
     Run,
     Tensors,
 )
-from milvine.models.batches import Batch, Negatives, Users, batch_of, item_counts
+from milvine.models.batches import Batch, Negatives, Users, batch_of
 from milvine.models.config import real, whole
 from milvine.models.feature_tower import FeatureTower, Rows
 from milvine.models.features import Features
@@ -42,6 +42,9 @@ from milvine.models.modules import dense, load, stored
 from milvine.models.pooling import SOURCES
 from milvine.models.spectral import Start, start
 from milvine.models.validation import Validation, part
+
+_SMALLEST_SHARE = 1e-9
+"""Keeps the logarithm of a share finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ class TwoTower:
             config,
             Users(histories, run.device),
             Rows.of(features, run.device),
-            Negatives(item_counts(histories, item_count, run.device), 1.0, item_count),
+            Negatives(_shares(histories, item_count, config).to(run.device), item_count),
             validation,
         )
         reports = learn(learner, config, run)
@@ -223,6 +226,13 @@ def _some(batch: Batch, count: int, rng: torch.Generator) -> Tensor:
     order = torch.argsort(batch.rows + keys)
     places = torch.arange(len(order), device=device) - batch.starts[batch.rows]
     return order[places < count]
+
+
+def _shares(histories: Histories, item_count: int, config: TwoTowerConfig) -> Tensor:
+    """(items,) float32: how the events that `_some` draws are spread over the items."""
+    drawn = np.minimum(config.events_per_user / histories.lengths.clip(min=1), 1.0)
+    totals = np.bincount(histories.items, drawn[histories.users], minlength=item_count)
+    return torch.from_numpy(totals / totals.sum()).float().clamp(min=_SMALLEST_SHARE)
 
 
 def _scale(totals: Tensor, shrinkage: float) -> Tensor:

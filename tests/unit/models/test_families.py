@@ -12,14 +12,12 @@ import pytest
 from milvine.domain.errors import Cancelled, FailedPrecondition, InvalidArgument, Reason
 from milvine.domain.model import ModelConfig
 from milvine.models import Run, families, family_of, filled
-from tests.unit.models.worlds import checkerboard, dataset_of, encode, fit, low_rank
+from tests.unit.models.worlds import LEARNT, checkerboard, dataset_of, encode, fit, low_rank
 
 FAMILIES = sorted(families)
 SMALL = {"embedding_size": 8, "epochs": 8}
 GRADIENT = {"bpr", "lightgcn", "mult_vae", "neural_cf", "sasrec", "softmax_mf", "two_tower"}
 """The families that take steps on drawn items, so that losses fall in the long run only."""
-LEARNT = {"sasrec": {"epochs": 60, "learning_rate": 0.01, "dropout": 0.0}}
-"""What small worlds need where the defaults suit large ones."""
 
 
 @pytest.fixture(params=FAMILIES)

@@ -51,7 +51,7 @@ def test_with_all_items_drawn_the_softmax_is_the_whole_one(dataset, tables):
     sources, targets = tables
     batch = batch_of(dataset.histories)
     pooled = Pooled.of(batch, sources, SHRINKAGE)
-    negatives = Negatives(item_counts(dataset.histories, 15, "cpu"), 0.0, 15)
+    negatives = Negatives.by_count(item_counts(dataset.histories, 15, "cpu"), 0.0, 15)
     drawn = negatives.draw(batch, torch.Generator().manual_seed(0))
     scores = (pooled.users @ targets.mT).double()
     scores[batch.rows, batch.items] = -torch.inf
@@ -67,7 +67,7 @@ def test_drawn_negatives_estimate_the_whole_sum():
     """Over many draws, the sum over negatives comes to the sum over all that the user has not."""
     histories = dataset_of("bpr", low_rank(8, 200, 0.2)).histories
     batch, count = batch_of(histories), int(histories.items.max()) + 1
-    negatives = Negatives(item_counts(histories, count, "cpu"), 0.5, 20)
+    negatives = Negatives.by_count(item_counts(histories, count, "cpu"), 0.5, 20)
     rng = torch.Generator().manual_seed(0)
     scores = torch.randn(8, count, generator=rng)
     exact = scores.exp()

@@ -24,6 +24,12 @@ CATALOG = Catalog(
     ),
 )
 
+LEARNT = {
+    "mult_vae": {"epochs": 60, "learning_rate": 0.01},
+    "sasrec": {"epochs": 60, "learning_rate": 0.01, "dropout": 0.0},
+}
+"""What small worlds need where the defaults suit large ones."""
+
 Row = tuple[str, str, str, float | None, int]
 """User, item, event type, value and time."""
 
