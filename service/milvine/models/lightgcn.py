@@ -42,6 +42,8 @@ class LightGcnConfig(Schedule):
     """The length of the first steps; it falls to a twentieth along a line."""
     layers: int = whole(2, 1, 16)
     """How often vectors go from items to users and back."""
+    popularity_exponent: float = real(0.35, 0, 1)
+    """The power of its frequency by which an item's score is raised."""
     negative_count: int = whole(1_024, 1, 65_536)
     """The negatives that the users of a batch share."""
     negative_exponent: float = real(0.5, 0, 1)
@@ -88,9 +90,10 @@ class _Convolution(nn.Module):
         self.vectors = nn.Parameter(vectors)
         self._graph = graph
         self._layers = config.layers
-        frequency = graph.item_counts + config.shrinkage
+        frequency = (graph.item_counts + config.shrinkage)[:, None]
         # Scaled to 1 on average, which makes the scores as long as the softmax needs.
-        self._scale = (frequency / frequency.mean()).rsqrt()[:, None]
+        self._source_scale = (frequency / frequency.mean()) ** -0.5
+        self._target_scale = (frequency / frequency.mean()) ** config.popularity_exponent
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """What items add to their users, and what users are compared with: (items, d) each."""
@@ -100,7 +103,7 @@ class _Convolution(nn.Module):
             layer = self._graph.propagate(layer)
             total = total + layer
         smooth = total / (self._layers + 1)
-        return smooth * self._scale, smooth
+        return smooth * self._source_scale, smooth * self._target_scale
 
     def tensors(self) -> Tensors:
         """What an artifact keeps."""

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from milvine.domain.model import Setting
 from milvine.models import config as settings_of
@@ -38,9 +38,10 @@ from milvine.models.config import real, whole
 from milvine.models.feature_tower import FeatureTower, Rows
 from milvine.models.features import Features
 from milvine.models.loop import Schedule, learn
-from milvine.models.modules import dense, load, stored
+from milvine.models.modules import load, stored
 from milvine.models.pooling import SOURCES
-from milvine.models.spectral import Start, start
+from milvine.models.spectral import start
+from milvine.models.towers import Top, Towers
 from milvine.models.validation import Validation, part
 
 _SMALLEST_SHARE = 1e-9
@@ -82,7 +83,7 @@ class TwoTower:
         item_count, size, seed = len(dataset.items), config.embedding_size, config.seed
         begin = start(histories, item_count, size, shrinkage=config.shrinkage, seed=seed, run=run)
         features = dataset.item_features or Features.none(item_count)
-        network = _network(begin, features, config).to(run.device)
+        network = Towers(begin, features, torch.Generator().manual_seed(seed)).to(run.device)
         learner = _Learner(
             network,
             config,
@@ -98,7 +99,7 @@ class TwoTower:
         """The encoder: the user's tower."""
         names = ("network.first.weight", "network.first.bias", "network.second.weight")
         first, bias, second = (_tensor(tensors[name]) for name in names)
-        return _TwoTowerEncoder(_tensor(tensors[SOURCES]), _Top(first, bias, second), config)
+        return _TwoTowerEncoder(_tensor(tensors[SOURCES]), Top(first, bias, second), config)
 
     def vectors_of(self, tensors: Tensors, features: Features) -> NDArray[np.float32]:
         """The vectors (rows, d) of items that are known by their features alone."""
@@ -112,52 +113,6 @@ class TwoTower:
         return vectors
 
 
-class _Towers(nn.Module):
-    """Both towers; they have the items' features in common, each its own reading of them."""
-
-    def __init__(self, begin: Start, features: Features, rng: torch.Generator) -> None:
-        super().__init__()
-        size = begin.sources.shape[1]
-        shape = (features.token_count, features.numbers.shape[1], size)
-        self.sources = nn.Parameter(begin.sources)
-        self.targets = nn.Parameter(begin.targets)
-        self.source_features = FeatureTower(*shape, rng)
-        self.target_features = FeatureTower(*shape, rng)
-        self.first = dense(size, size, rng)
-        self.second = nn.Linear(size, size, bias=False)
-        nn.init.zeros_(self.second.weight)
-        self._has_features = bool(features.token_count or features.numbers.shape[1])
-
-    def items(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """What items add to histories, and what users are compared with: (items, d) each."""
-        if not self._has_features:
-            return self.sources, self.targets
-        return (
-            self.sources + self.source_features(rows),
-            self.targets + self.target_features(rows),
-        )
-
-    def top(self) -> _Top:
-        """The network on top of pooled histories."""
-        return _Top(self.first.weight, self.first.bias, self.second.weight)
-
-
-def _network(begin: Start, features: Features, config: TwoTowerConfig) -> _Towers:
-    return _Towers(begin, features, torch.Generator().manual_seed(config.seed))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Top:
-    """What a pooled history goes through: one hidden layer, added to the pool."""
-
-    first: Tensor
-    bias: Tensor
-    second: Tensor
-
-    def __call__(self, pooled: Tensor) -> Tensor:
-        return pooled + F.linear(torch.relu(F.linear(pooled, self.first, self.bias)), self.second)
-
-
 def _weights(batch: Batch, config: TwoTowerConfig) -> Tensor:
     """(events,): how much each event weighs in its history."""
     return 1.0 + config.strength_scale * batch.strengths.clamp(min=0.0).log1p()
@@ -165,7 +120,7 @@ def _weights(batch: Batch, config: TwoTowerConfig) -> Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Learner:
-    network: _Towers
+    network: Towers
     config: TwoTowerConfig
     users: Users
     features: Rows
@@ -246,7 +201,7 @@ def _tensor(array: NDArray[np.generic]) -> Tensor:
 @dataclass(frozen=True, slots=True, eq=False)
 class _TwoTowerEncoder:
     sources: Tensor
-    top: _Top
+    top: Top
     config: TwoTowerConfig
 
     @property

@@ -36,7 +36,7 @@ def test_start_scores_by_the_leading_singular_vectors():
     shares = (sizes[:5] / sizes[0]) ** 2
     frequency = np.bincount(dataset.histories.items, minlength=40) + 2.0
     expected = (axes[:5].T * shares / (shares + 0.01)) @ axes[:5]
-    expected *= frequency[:, None] ** -0.5 * frequency**0.25
+    expected *= frequency[:, None] ** -0.5 * frequency**0.35
     scores = (begin.sources @ begin.targets.mT).numpy()
     assert np.corrcoef(scores.ravel(), expected.ravel())[0, 1] > 0.99
 
