@@ -44,7 +44,9 @@ class Graph:
 
     def co_occurrence(self, items: Tensor) -> Tensor:
         """A' A X: (items, d) of X (items, d)."""
-        return self.by_item @ (self.by_user @ items)
+        # Sparse products stay in float32 also where others are made in less.
+        with torch.autocast(items.device.type, enabled=False):
+            return self.by_item @ (self.by_user @ items)
 
     def propagate(self, items: Tensor) -> Tensor:
         """`co_occurrence`, through which gradients flow: its matrix is symmetric."""

@@ -29,7 +29,7 @@ _SPARE = 16
 """Columns beyond those asked for, which make the last of them exact."""
 _ITERATIONS = 3
 _PANEL = 64
-"""Columns that are made orthogonal at once, between two looks at whether to stop."""
+"""Columns that go through the graph at once, between two looks at whether to stop."""
 _NOISE = 0.02
 """The random part of the start, which tells one seed from another and fills what R leaves empty."""
 
@@ -84,7 +84,7 @@ def _leading(
     width = min(dimension + _SPARE, item_count)
     basis = torch.randn(item_count, width, generator=rng).to(run.device)
     for _ in range(_ITERATIONS):
-        basis = _orthonormal(graph.co_occurrence(basis), run)
+        basis = _stepped(graph, basis, run)
     image = graph.users_of(basis).double()
     energies, axes = torch.linalg.eigh(image.mT @ image)
     energies = energies * (energies > energies[-1] * 1e-7)
@@ -93,17 +93,18 @@ def _leading(
     return F.pad(turned, missing), F.pad(energies.float().flip(0)[:dimension], missing)
 
 
-def _orthonormal(columns: Tensor, run: Run) -> Tensor:
-    """An orthonormal basis of columns (rows, n), panel by panel; raises Cancelled between."""
-    basis = torch.empty_like(columns)
-    for first in range(0, columns.shape[1], _PANEL):
+def _stepped(graph: Graph, basis: Tensor, run: Run) -> Tensor:
+    """An orthonormal basis of A' A times a basis, panel by panel; raises Cancelled between."""
+    stepped = torch.empty_like(basis)
+    for first in range(0, basis.shape[1], _PANEL):
         if run.cancelled():
             raise Cancelled
-        done, panel = basis[:, :first], columns[:, first : first + _PANEL]
+        done = stepped[:, :first]
+        panel = graph.co_occurrence(basis[:, first : first + _PANEL].contiguous())
         for _ in range(2):  # the second time removes what rounding left
             panel = torch.linalg.qr(panel - done @ (done.mT @ panel))[0]
-        basis[:, first : first + _PANEL] = panel
-    return basis
+        stepped[:, first : first + _PANEL] = panel
+    return stepped
 
 
 def _with_noise(vectors: Tensor, rng: torch.Generator) -> Tensor:
