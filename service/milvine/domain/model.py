@@ -61,6 +61,8 @@ class EpochReport:
     epoch_count: int
     loss: float
     seconds: float
+    metric: float | None = None
+    """NDCG@20 on what the fit held out for itself; None where it holds out nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from milvine.models.base import (
     Fitted,
     Histories,
     IsCancelled,
-    OnEpoch,
+    Run,
     Tensors,
 )
 from milvine.models.config import real, whole
@@ -72,27 +72,20 @@ class Als:
         """The settings with defaults filled in; raises InvalidArgument naming each bad one."""
         return settings_of.read(AlsConfig, self.name, settings)
 
-    def fit(
-        self,
-        dataset: Dataset,
-        config: AlsConfig,
-        *,
-        device: str,
-        on_epoch: OnEpoch,
-        cancelled: IsCancelled,
-    ) -> Fitted:
+    def fit(self, dataset: Dataset, config: AlsConfig, run: Run) -> Fitted:
         """Learn item vectors, turned so that their Gram matrix is diagonal."""
         by_user = dataset.histories
         by_item = least_squares.transposed(by_user, len(dataset.items))
-        users = _side(by_user, len(by_item), config, device)
-        items = _side(by_item, len(by_user), config, device)
-        user_vectors = torch.zeros(len(by_user), config.embedding_size, device=device)
+        users = _side(by_user, len(by_item), config, run.device)
+        items = _side(by_item, len(by_user), config, run.device)
+        user_vectors = torch.zeros(len(by_user), config.embedding_size, device=run.device)
         item_vectors = least_squares.initial(by_item, config.embedding_size, config.seed)
-        item_vectors = item_vectors.to(device)
-        epochs = Epochs(config.epochs, on_epoch)
+        item_vectors = item_vectors.to(run.device)
+        epochs = Epochs(config.epochs, run.on_epoch)
         for _ in epochs:
-            user_vectors = _improve(users, user_vectors, item_vectors, config, cancelled).vectors
-            sweep = _improve(items, item_vectors, user_vectors, config, cancelled)
+            sweep = _improve(users, user_vectors, item_vectors, config, run.cancelled)
+            user_vectors = sweep.vectors
+            sweep = _improve(items, item_vectors, user_vectors, config, run.cancelled)
             item_vectors = sweep.vectors
             loss = sweep.loss + float((users.penalty * user_vectors.square()).sum())
             epochs.end(loss / len(by_user.items))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvine.domain.model import EpochReport, Setting
+from milvine.models.features import Features
 from milvine.models.vocabulary import Vocabulary
 
 Tensors: TypeAlias = Mapping[str, NDArray[np.generic]]
@@ -81,6 +82,42 @@ class Dataset:
     users: Vocabulary
     items: Vocabulary
     histories: Histories
+    item_features: Features | None = None
+    """A row for each item, for families that can read them."""
+
+
+class Checkpoints(Protocol):
+    """Where one fit keeps what it takes to go on after a stop.
+
+    A checkpoint goes with the data, the config and the device that it was made with.
+    """
+
+    def load(self) -> Tensors | None:
+        """What was saved last; None before the first."""
+
+    def save(self, state: Tensors) -> None:
+        """Keep a state in place of the last."""
+
+
+def _unheard(_: EpochReport) -> None:
+    pass
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Where a fit runs, who hears of it and who may stop it."""
+
+    device: str = "cpu"
+    on_epoch: OnEpoch = _unheard
+    """Told of each pass over the data as it ends."""
+    cancelled: IsCancelled = _never
+    """Asked often enough that a cancel takes effect within a second."""
+    checkpoints: Checkpoints | None = None
+    """Kept after each pass by the models that learn by gradients, and resumed from."""
 
 
 class Encoder(Protocol):
@@ -96,6 +133,13 @@ class Encoder(Protocol):
 
     def encode(self, histories: Histories) -> NDArray[np.float32]:
         """The vectors (users, dimension); an empty history gives the vector of an unknown user."""
+
+
+class Scorer(Protocol):
+    """How retrieved items are ranked anew; safe to call from several threads."""
+
+    def score(self, histories: Histories, candidates: NDArray[np.integer]) -> NDArray[np.float32]:
+        """The scores (users, n) of rows of items (users, n), the greater the better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +173,8 @@ class Family(Protocol[C]):
     def config(self, settings: Mapping[str, Setting]) -> C:
         """The settings with defaults filled in; raises InvalidArgument naming each bad one."""
 
-    def fit(
-        self, dataset: Dataset, config: C, *, device: str, on_epoch: OnEpoch, cancelled: IsCancelled
-    ) -> Fitted:
-        """Learn from a data set; raises Cancelled within a second of `cancelled`."""
+    def fit(self, dataset: Dataset, config: C, run: Run) -> Fitted:
+        """Learn from a data set; raises Cancelled within a second of `run.cancelled`."""
 
     def encoder(self, config: C, tensors: Tensors) -> Encoder:
         """The encoder of users that goes with fitted tensors."""

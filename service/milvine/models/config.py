@@ -66,6 +66,13 @@ def read(config: type[C], family: str, settings: Mapping[str, Setting]) -> C:
     return config(**typed)
 
 
+def must_divide(family: str, name: str, divisor: int, embedding_size: int) -> None:
+    """Raises InvalidArgument where a setting does not divide the dimensions."""
+    if embedding_size % divisor:
+        rule = f"must divide embedding_size, which is {embedding_size}, is {divisor}"
+        raise InvalidArgument.at(f"config.{family}.{name}", rule)
+
+
 def _faults(
     ranges: Mapping[str, _Range], path: str, settings: Mapping[str, Setting]
 ) -> Iterable[Violation]:

@@ -15,22 +15,33 @@ class Epochs:
     """Counts the passes, and reports each as it ends."""
 
     def __init__(self, count: int, on_epoch: OnEpoch) -> None:
+        self.count = count
         self.reports: tuple[EpochReport, ...] = ()
-        self._count = count
         self._on_epoch = on_epoch
         self._start = time.perf_counter()
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(1, self._count + 1))
+        """The numbers of the passes that are still to come."""
+        return iter(range(len(self.reports) + 1, self.count + 1))
 
-    def end(self, loss: float) -> None:
-        """Report a pass; raises FailedPrecondition where its loss is not finite."""
+    def end(self, loss: float, metric: float | None = None, *, kept: int = 0) -> None:
+        """Report a pass.
+
+        Args:
+            loss: The mean over the pass.
+            metric: What was measured on interactions held out of the fit.
+            kept: The pass whose weights a checkpoint keeps; 0 for none.
+
+        Raises:
+            FailedPrecondition: When the loss is not finite; it names the pass that is kept.
+        """
         now = time.perf_counter()
-        report = EpochReport(len(self.reports) + 1, self._count, loss, now - self._start)
+        report = EpochReport(len(self.reports) + 1, self.count, loss, now - self._start, metric)
         if not math.isfinite(loss):
             raise FailedPrecondition(
                 f"the training diverged: the loss of epoch {report.epoch} is not finite; look for "
-                "extreme values among the interactions and the settings",
+                "extreme values among the interactions and the settings"
+                + (f"; the best weights, of epoch {kept}, are kept in the checkpoint" * bool(kept)),
                 Reason.TRAINING_DIVERGED,
             )
         self._start = now

@@ -11,10 +11,27 @@ from milvine.domain.errors import InvalidArgument
 from milvine.domain.model import ModelConfig
 from milvine.models.als import Als
 from milvine.models.base import Family
+from milvine.models.bpr import Bpr
+from milvine.models.lightgcn import LightGcn
+from milvine.models.mult_vae import MultVae
+from milvine.models.neural_cf import NeuralCf
 from milvine.models.ratings_mf import RatingsMf
+from milvine.models.sasrec import SasRec
+from milvine.models.softmax_mf import SoftmaxMf
+from milvine.models.two_tower import TwoTower
 
 # Each family has a config type of its own, which only the family itself looks into.
-_FAMILIES: tuple[Family[Any], ...] = (Als(), RatingsMf())
+_FAMILIES: tuple[Family[Any], ...] = (
+    Als(),
+    RatingsMf(),
+    Bpr(),
+    SoftmaxMf(),
+    LightGcn(),
+    NeuralCf(),
+    MultVae(),
+    TwoTower(),
+    SasRec(),
+)
 families: Mapping[str, Family[Any]] = MappingProxyType({f.name: f for f in _FAMILIES})
 """The families by name."""
 

@@ -78,7 +78,7 @@ def blocks(
     histories: Histories, column_count: int, dimension: int, device: str
 ) -> tuple[Block, ...]:
     """The rows of histories in blocks of bounded work."""
-    _quiet_sparse()
+    quiet_sparse()
     return tuple(_blocks(histories, column_count, dimension, device))
 
 
@@ -206,7 +206,7 @@ def initial(rows: Histories, dimension: int, seed: int) -> Tensor:
     return vectors.masked_fill_(torch.from_numpy(rows.lengths == 0)[:, None], 0.0)
 
 
-def _quiet_sparse() -> None:
+def quiet_sparse() -> None:
     """Have torch say once, unheard, that its compressed rows are in beta."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*CSR tensor support is in beta.*")

@@ -35,7 +35,7 @@ from milvine.models.base import (
     Fitted,
     Histories,
     IsCancelled,
-    OnEpoch,
+    Run,
     Tensors,
 )
 from milvine.models.config import real, whole
@@ -71,29 +71,21 @@ class RatingsMf:
         """The settings with defaults filled in; raises InvalidArgument naming each bad one."""
         return settings_of.read(RatingsMfConfig, self.name, settings)
 
-    def fit(
-        self,
-        dataset: Dataset,
-        config: RatingsMfConfig,
-        *,
-        device: str,
-        on_epoch: OnEpoch,
-        cancelled: IsCancelled,
-    ) -> Fitted:
+    def fit(self, dataset: Dataset, config: RatingsMfConfig, run: Run) -> Fitted:
         """Learn item vectors and biases, and the mean rating."""
         by_user = dataset.histories
         by_item = least_squares.transposed(by_user, len(dataset.items))
         mean = float(by_user.strengths.mean(dtype=np.float64))
-        users = _Ratings.of(by_user, len(by_item), mean, config, device)
-        items = _Ratings.of(by_item, len(by_user), mean, config, device)
-        user_vectors = torch.zeros(len(by_user), config.embedding_size + 1, device=device)
+        users = _Ratings.of(by_user, len(by_item), mean, config, run.device)
+        items = _Ratings.of(by_item, len(by_user), mean, config, run.device)
+        user_vectors = torch.zeros(len(by_user), config.embedding_size + 1, device=run.device)
         item_vectors = F.pad(
             least_squares.initial(by_item, config.embedding_size, config.seed), (0, 1)
-        ).to(device)
-        epochs = Epochs(config.epochs, on_epoch)
+        ).to(run.device)
+        epochs = Epochs(config.epochs, run.on_epoch)
         for _ in epochs:
-            user_vectors = users.improve(user_vectors, item_vectors, cancelled).vectors
-            sweep = items.improve(item_vectors, user_vectors, cancelled)
+            user_vectors = users.improve(user_vectors, item_vectors, run.cancelled).vectors
+            sweep = items.improve(item_vectors, user_vectors, run.cancelled)
             item_vectors = sweep.vectors
             loss = sweep.loss + float((users.side.penalty * user_vectors.square()).sum())
             epochs.end(loss / len(by_user.items))

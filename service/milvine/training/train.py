@@ -21,7 +21,7 @@ from milvine.domain.model import (
     ModelConfig,
 )
 from milvine.domain.progress import TrainProgress, TrainStage
-from milvine.models.base import Dataset, Fitted, IsCancelled
+from milvine.models.base import Dataset, Fitted, IsCancelled, Run
 from milvine.models.families import family_of, filled
 from milvine.models.serving import POPULARITY
 from milvine.training.dataset import build, fingerprint, popularity
@@ -131,9 +131,7 @@ class _Work:
         return family.fit(
             dataset,
             family.config(self.config.settings),
-            device=self.device,
-            on_epoch=on_epoch,
-            cancelled=self.cancelled,
+            Run(self.device, on_epoch, self.cancelled),
         )
 
     def step(self, stage: TrainStage) -> None:

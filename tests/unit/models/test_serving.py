@@ -11,7 +11,7 @@ from milvine.artifacts import Artifacts
 from milvine.domain.model import Holdout, ModelConfig
 from milvine.models import families, history_of, load_serving_model
 from milvine.training import train
-from tests.unit.models.worlds import CATALOG, checkerboard, table
+from tests.unit.models.worlds import CATALOG, LEARNT, checkerboard, table
 
 
 @pytest.mark.parametrize("family", sorted(families))
@@ -22,7 +22,7 @@ def test_served_model_knows_what_training_knew(family, tmp_path: Path):
     model = train(
         table(rows),
         CATALOG,
-        ModelConfig(family, {"embedding_size": 8}),
+        ModelConfig(family, {"embedding_size": 8, **LEARNT.get(family, {})}),
         Holdout(),
         model_id="m",
         display_name="Board",

@@ -10,7 +10,7 @@ import pyarrow as pa
 from milvine.domain.catalog import Catalog, EventType, ValueMeaning
 from milvine.domain.interaction import INTERACTIONS
 from milvine.domain.model import EpochReport, Setting
-from milvine.models import Dataset, Encoder, Fitted, families, history_of
+from milvine.models import Dataset, Encoder, Fitted, Run, families, history_of
 from milvine.training.dataset import build
 
 CATALOG = Catalog(
@@ -23,6 +23,12 @@ CATALOG = Catalog(
         EventType("hide", 0.0),
     ),
 )
+
+LEARNT = {
+    "mult_vae": {"epochs": 60, "learning_rate": 0.01},
+    "sasrec": {"epochs": 60, "learning_rate": 0.01, "dropout": 0.0},
+}
+"""What small worlds need where the defaults suit large ones."""
 
 Row = tuple[str, str, str, float | None, int]
 """User, item, event type, value and time."""
@@ -38,16 +44,18 @@ def table(rows: Iterable[Row]) -> pa.Table:
 def checkerboard(size: int = 50) -> list[Row]:
     """User u likes the items of u's colour; u's own item is withheld, and is the answer.
 
-    Half of the other colour's items are rated low, for families that learn from ratings.
+    Half of the other colour's items are rated low, for families that learn from ratings. Each user
+    goes through the items in an order of their own, which says nothing.
     """
     rows: list[Row] = []
+    times = np.random.default_rng(0).permuted(np.tile(np.arange(size), (size, 1)), axis=1).tolist()
     for user in range(size):
         for item in range(size):
-            same = (user + item) % 2 == 0
+            same, time = (user + item) % 2 == 0, times[user][item]
             if same and user != item:
-                rows += [(f"u{user:02}", f"i{item:02}", "rate", 5.0, item)]
+                rows += [(f"u{user:02}", f"i{item:02}", "rate", 5.0, time)]
             elif not same and (user + item) % 4 == 1:
-                rows += [(f"u{user:02}", f"i{item:02}", "rate", 1.0, item)]
+                rows += [(f"u{user:02}", f"i{item:02}", "rate", 1.0, time)]
     return rows
 
 
@@ -73,7 +81,7 @@ def fit(
 ) -> tuple[Fitted, Encoder]:
     kind = families[family]
     config = kind.config(settings)
-    fitted = kind.fit(dataset, config, device="cpu", on_epoch=on_epoch, cancelled=lambda: False)
+    fitted = kind.fit(dataset, config, Run(on_epoch=on_epoch))
     return fitted, kind.encoder(config, fitted.tensors)
 
 

@@ -1,0 +1,224 @@
+"""Two towers: one network for histories, one for items, and their inner product.
+
+Covington, Adams and Sargin 2016, "Deep neural networks for YouTube recommendations", section 3:
+the user's tower pools the vectors of the history's items, weighed by how much the user had to do
+with them, and puts a network on top; an event is predicted by the others of its history. Yi et al.
+2019, "Sampling-bias-corrected neural modeling for large corpus item recommendations", section 3:
+the item's tower adds what the item is known by to a vector of its own, and an event stands against
+the items of the batch's other events, corrected for how often those occur.
+
+An item without interactions has the vector that its features give (`vectors_of`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from numpy.typing import NDArray
+from torch import Tensor
+
+from milvine.domain.model import Setting
+from milvine.models import config as settings_of
+from milvine.models.base import (
+    ITEM_VECTORS,
+    Dataset,
+    Encoder,
+    Feedback,
+    Fitted,
+    Histories,
+    Run,
+    Tensors,
+)
+from milvine.models.batches import Batch, Negatives, Users, batch_of
+from milvine.models.config import real, whole
+from milvine.models.feature_tower import FeatureTower, Rows
+from milvine.models.features import Features
+from milvine.models.loop import Schedule, learn
+from milvine.models.modules import load, stored
+from milvine.models.pooling import SOURCES
+from milvine.models.spectral import start
+from milvine.models.towers import Top, Towers
+from milvine.models.validation import Validation, part
+
+_SMALLEST_SHARE = 1e-9
+"""Keeps the logarithm of a share finite."""
+
+
+@dataclass(frozen=True, slots=True)
+class TwoTowerConfig(Schedule):
+    """Settings of two towers."""
+
+    epochs: int = whole(15, 1, 1_000)
+    """The passes over the data, at most."""
+    learning_rate: float = real(0.001, 0, excludes_low=True)
+    """The length of the first steps; it falls to a twentieth along a line."""
+    events_per_user: int = whole(4, 1, 1_024)
+    """The events of a user, drawn anew in each pass, that the others are to predict."""
+    strength_scale: float = real(0.0, 0)
+    """How much strength weighs in a history: 1 + strength_scale * log(1 + strength)."""
+    hard_negative_count: int = whole(0, 0, 1_024)
+    """The best-scoring wrong items of the batch that an event stands against once more."""
+    shrinkage: float = real(10.0, 0)
+    """The events that are added to each user and item, so that rare ones weigh less."""
+
+
+@dataclass(frozen=True, slots=True)
+class TwoTower:
+    """The family `two_tower`."""
+
+    name: str = "two_tower"
+    learns_from: Feedback = Feedback.IMPLICIT
+
+    def config(self, settings: Mapping[str, Setting]) -> TwoTowerConfig:
+        """The settings with defaults filled in; raises InvalidArgument naming each bad one."""
+        return settings_of.read(TwoTowerConfig, self.name, settings)
+
+    def fit(self, dataset: Dataset, config: TwoTowerConfig, run: Run) -> Fitted:
+        """Learn both towers."""
+        histories, validation = part(dataset.histories, config.patience, config.seed)
+        item_count, size, seed = len(dataset.items), config.embedding_size, config.seed
+        begin = start(histories, item_count, size, shrinkage=config.shrinkage, seed=seed, run=run)
+        features = dataset.item_features or Features.none(item_count)
+        network = Towers(begin, features, torch.Generator().manual_seed(seed)).to(run.device)
+        learner = _Learner(
+            network,
+            config,
+            Users(histories, run.device),
+            Rows.of(features, run.device),
+            Negatives(_shares(histories, item_count, config).to(run.device), item_count),
+            validation,
+        )
+        reports = learn(learner, config, run)
+        return Fitted(learner.tensors(), reports)
+
+    def encoder(self, config: TwoTowerConfig, tensors: Tensors) -> Encoder:
+        """The encoder: the user's tower."""
+        names = ("network.first.weight", "network.first.bias", "network.second.weight")
+        first, bias, second = (_tensor(tensors[name]) for name in names)
+        return _TwoTowerEncoder(_tensor(tensors[SOURCES]), Top(first, bias, second), config)
+
+    def vectors_of(self, tensors: Tensors, features: Features) -> NDArray[np.float32]:
+        """The vectors (rows, d) of items that are known by their features alone."""
+        rng = torch.Generator().manual_seed(0)
+        size = tensors[ITEM_VECTORS].shape[1]
+        tower = FeatureTower(features.token_count, features.numbers.shape[1], size, rng)
+        own = "network.target_features."
+        load(tower, {"network." + k.removeprefix(own): v for k, v in tensors.items() if own in k})
+        with torch.inference_mode():
+            vectors: NDArray[np.float32] = tower(Rows.of(features, "cpu")).numpy()
+        return vectors
+
+
+def _weights(batch: Batch, config: TwoTowerConfig) -> Tensor:
+    """(events,): how much each event weighs in its history."""
+    return 1.0 + config.strength_scale * batch.strengths.clamp(min=0.0).log1p()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Learner:
+    network: Towers
+    config: TwoTowerConfig
+    users: Users
+    features: Rows
+    negatives: Negatives
+    validation: Validation | None
+
+    def batches(self, rng: torch.Generator) -> Iterator[Batch]:
+        return self.users.batches(self.config.batch_size, rng)
+
+    def loss(self, batch: Batch, rng: torch.Generator) -> Tensor:
+        sources, targets = self.network.items(self.features)
+        events = _some(batch, self.config.events_per_user, rng)
+        users = self.network.top()(self._without(batch, events, sources))
+        wanted = F.embedding(batch.items[events], targets)
+        drawn = self.negatives.among(torch.unique(batch.items[events]), len(events), batch)
+        scores = users @ F.embedding(drawn.items, targets).mT
+        never = drawn.own(len(batch))[batch.rows[events]]
+        others = (scores.float() - drawn.log_expected).masked_fill(never, -torch.inf)
+        positives = torch.einsum("ed,ed->e", users, wanted)
+        loss = F.softplus(others.logsumexp(dim=1) - positives).mean()
+        if hard := min(self.config.hard_negative_count, others.shape[1]):
+            hardest = scores.float().masked_fill(never, -torch.inf).topk(hard, dim=1).values
+            loss = loss + F.softplus(hardest.logsumexp(dim=1) - positives).mean()
+        return loss + self.config.regularization * wanted.square().sum(dim=1).mean()
+
+    def _without(self, batch: Batch, events: Tensor, sources: Tensor) -> Tensor:
+        """(n, d): the pooled histories of the users of some events (n,), without these."""
+        weights = _weights(batch, self.config)
+        sums = F.embedding_bag(
+            batch.items, sources, batch.starts, mode="sum", per_sample_weights=weights
+        )
+        totals = torch.zeros_like(sums[:, 0]).index_add(0, batch.rows, weights)
+        rows, own = batch.rows[events], weights[events]
+        rest = sums[rows] - own[:, None] * F.embedding(batch.items[events], sources)
+        return rest * _scale(totals[rows] - own, self.config.shrinkage)[:, None]
+
+    def tensors(self) -> Tensors:
+        """What an artifact keeps."""
+        with torch.no_grad():
+            sources, targets = self.network.items(self.features)
+        tensors = dict(stored(self.network))
+        del tensors["network.sources"], tensors["network.targets"]
+        vectors = {ITEM_VECTORS: targets.detach(), SOURCES: sources.detach()}
+        return {**tensors, **{name: table.cpu().numpy() for name, table in vectors.items()}}
+
+    def metric(self) -> float | None:
+        if self.validation is None:
+            return None
+        fitted = Fitted(self.tensors(), ())
+        encoder = TwoTower().encoder(self.config, fitted.tensors)
+        return self.validation.ndcg(encoder, fitted.item_vectors)
+
+
+def _some(batch: Batch, count: int, rng: torch.Generator) -> Tensor:
+    """(n,): up to `count` events of each user, drawn at random."""
+    device = batch.items.device
+    keys = torch.rand(len(batch.items), generator=rng, device=device, dtype=torch.float64)
+    order = torch.argsort(batch.rows + keys)
+    places = torch.arange(len(order), device=device) - batch.starts[batch.rows]
+    return order[places < count]
+
+
+def _shares(histories: Histories, item_count: int, config: TwoTowerConfig) -> Tensor:
+    """(items,) float32: how the events that `_some` draws are spread over the items."""
+    drawn = np.minimum(config.events_per_user / histories.lengths.clip(min=1), 1.0)
+    totals = np.bincount(histories.items, drawn[histories.users], minlength=item_count)
+    return torch.from_numpy(totals / totals.sum()).float().clamp(min=_SMALLEST_SHARE)
+
+
+def _scale(totals: Tensor, shrinkage: float) -> Tensor:
+    return (totals + shrinkage).clamp(min=1.0).rsqrt()
+
+
+def _tensor(array: NDArray[np.generic]) -> Tensor:
+    return torch.from_numpy(np.require(array, np.float32, "W"))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _TwoTowerEncoder:
+    sources: Tensor
+    top: Top
+    config: TwoTowerConfig
+
+    @property
+    def dimension(self) -> int:
+        return self.sources.shape[1]
+
+    @property
+    def taste_dimension(self) -> int:
+        return self.dimension
+
+    def encode(self, histories: Histories) -> NDArray[np.float32]:
+        batch = batch_of(histories)
+        weights = _weights(batch, self.config)
+        with torch.inference_mode():
+            sums = F.embedding_bag(
+                batch.items, self.sources, batch.starts, mode="sum", per_sample_weights=weights
+            )
+            totals = torch.zeros(len(batch)).index_add(0, batch.rows, weights)
+            vectors = self.top(sums * _scale(totals, self.config.shrinkage)[:, None])
+        return vectors.numpy()
