@@ -27,7 +27,9 @@ class MilvineServer:
         (port,) = free_ports(1)
         self.address = f"127.0.0.1:{port}"
         self._log = directory / "milvine.log"
-        self._environment = os.environ | {
+        # What this process was told, or told itself, is not for the server.
+        inherited = {n: v for n, v in os.environ.items() if not n.startswith("MILVINE_")}
+        self._environment = inherited | {
             "MILVINE_DATA_DIR": str(directory / "data"),
             "MILVINE_PORT": str(port),
             "MILVINE_LEASE_S": "2",
