@@ -18,7 +18,6 @@ from threadpoolctl import threadpool_limits
 
 from milvine.api import SERVICE_NAMES, Services, build_server
 from milvine.attached import run_worker, until_parted
-from milvine.domain.errors import InvalidArgument
 from milvine.events import beside, first_of, stop_signal
 from milvine.metrics import serve_metrics
 from milvine.models import families
@@ -26,7 +25,7 @@ from milvine.models.base import Family
 from milvine.records import Records
 from milvine.releases import Releases
 from milvine.retrieval import ActiveReleases, People, Popularity, Retriever
-from milvine.settings import Settings, joined
+from milvine.settings import Settings, joined, no_port
 from milvine.stores import Stores
 from milvine.tls import server_credentials
 from milvine.training.device import resolve_device
@@ -51,6 +50,7 @@ class LiveServices(Services):
         self._settings = settings
         self._active: ActiveReleases | None = None
         self._people: People | None = None
+        self._popularity: Popularity | None = None
         self._retriever: tuple[Vectors, Retriever] | None = None
 
     @property
@@ -71,10 +71,17 @@ class LiveServices(Services):
         vectors = self._stores.vectors
         if self._retriever is None or self._retriever[0] is not vectors:
             records = self._stores.records
-            popularity = Popularity(records)
-            made = Retriever(records, self.people, vectors, self._active_releases, popularity)
+            made = Retriever(
+                records, self.people, vectors, self._active_releases, self._counted(records)
+            )
             self._retriever = (vectors, made)
         return self._retriever[1]
+
+    def _counted(self, records: Records) -> Popularity:
+        """Counts outlive a connection to the vector store, as they come from the records."""
+        if self._popularity is None:
+            self._popularity = Popularity(records)
+        return self._popularity
 
     @property
     def releases(self) -> Releases:
@@ -201,10 +208,7 @@ def _bind(server: grpc.aio.Server, settings: Settings) -> str:
         else:
             port = server.add_insecure_port(target)
     except RuntimeError as exc:  # grpc has no type of its own for it
-        raise InvalidArgument.at(
-            "MILVINE_HOST and MILVINE_PORT",
-            f"can't listen at {target}; another process does, or it is no address of this machine",
-        ) from exc
+        raise no_port(settings.host, settings.port) from exc
     return joined(settings.host, port)
 
 

@@ -155,3 +155,12 @@ class Settings(BaseSettings):
 def joined(host: str, port: int) -> str:
     """The address as `host:port`, with brackets around the colons of IPv6."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def no_port(host: str, port: int) -> InvalidArgument:
+    """The error of an address that can't be listened at."""
+    return InvalidArgument.at(
+        "MILVINE_HOST and MILVINE_PORT",
+        f"can't listen at {joined(host, port)}; another process does, "
+        "or it is no address of this machine",
+    )

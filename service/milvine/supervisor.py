@@ -18,9 +18,9 @@ import structlog
 
 from milvine import metrics
 from milvine.attached import STOP_S, Attached, run_worker
-from milvine.domain.errors import FailedPrecondition, InvalidArgument, NotSupported, Reason
+from milvine.domain.errors import FailedPrecondition, NotSupported, Reason
 from milvine.events import beside, first_of, stop_signal
-from milvine.settings import Settings, joined
+from milvine.settings import Settings, joined, no_port
 from milvine.stores import Stores
 from milvine.tls import server_credentials
 from milvine.vectors import LiteProcess
@@ -138,21 +138,13 @@ def reserved(host: str, port: int) -> Iterator[int]:
         )[0]
         keeper = socket.socket(family, socket.SOCK_STREAM)
     except OSError as exc:
-        raise _no_port(host, port) from exc
+        raise no_port(host, port) from exc
     with keeper:
         try:
             # What listens there already is in the way of this, whether it would share or not.
             keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             keeper.bind(address)
         except OSError as exc:
-            raise _no_port(host, port) from exc
+            raise no_port(host, port) from exc
         keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         yield int(keeper.getsockname()[1])
-
-
-def _no_port(host: str, port: int) -> InvalidArgument:
-    return InvalidArgument.at(
-        "MILVINE_HOST and MILVINE_PORT",
-        f"can't listen at {joined(host, port)}; another process does, "
-        "or it is no address of this machine",
-    )

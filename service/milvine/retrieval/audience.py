@@ -21,6 +21,7 @@ from milvine.records import Records
 from milvine.retrieval.active import Active
 from milvine.retrieval.index import Ask, Index
 from milvine.retrieval.plan import Plan
+from milvine.retrieval.stored import FEW_USERS, scored_users, with_fields
 from milvine.vectors import Vectors
 
 LIMITS = (1_024, 4_096, 16_384)
@@ -28,11 +29,6 @@ LIMITS = (1_024, 4_096, 16_384)
 WIDEST = LIMITS[-1:]
 """How many of a graph under a filter. It loses users (of 50,000 clustered ones it found .34 to .94
 of the best 20), but where a half of the matching ones is asked for, Milvus 2.3.5 looks at all."""
-FEW = 5_000
-"""Up to so many users who match a filter are scored here, whatever a graph would do."""
-EVERYTHING = 2**31 - 1
-_FETCH = 4_096
-"""Users whose vectors are held at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,20 +128,17 @@ class _Search:
 
     async def best(self, query: NDArray[np.float32], choice: _Choice) -> Reached:
         """The best users, by the index where it can be trusted, else by all who match."""
-        if self._is_hard and await self._count() <= FEW:
+        if self._is_hard and await self._count() <= FEW_USERS:
             return await self._by_all(query, choice)
         return await self._by_index(query, choice) or await self._by_all(query, choice)
 
     async def with_fields(self, hits: Sequence[Hit]) -> list[Hit]:
         """Hits with the fields to return."""
-        if not self._plan.fields or not hits:
-            return list(hits)
-        ids = [hit.id for hit in hits]
-        rows = await self._vectors.fetch(
-            self._spec, ids, fields=self._plan.fields, timeout_s=self._timeout_s
+        lists = [list(hits)]
+        (told,) = await with_fields(
+            self._vectors, self._spec, self._plan.fields, lists, ends=self._ends
         )
-        fields = {row.id: row.fields for row in rows}
-        return [hit._replace(fields=fields.get(hit.id, hit.fields)) for hit in hits]
+        return told
 
     async def _by_index(self, query: NDArray[np.float32], choice: _Choice) -> Reached | None:
         """The best that the index finds; None where it may miss some."""
@@ -165,23 +158,10 @@ class _Search:
 
     async def _by_all(self, query: NDArray[np.float32], choice: _Choice) -> Reached:
         """The best of all who match."""
-        ids = await self._vectors.match(
-            self._spec,
-            expression=self._plan.expression,
-            limit=EVERYTHING,
-            timeout_s=self._timeout_s,
+        found = await scored_users(
+            self._vectors, self._spec, self._plan.expression, query, ends=self._ends
         )
-        found: list[tuple[str, float]] = []
-        for start in range(0, len(ids), _FETCH):
-            rows = await self._vectors.fetch(
-                self._spec,
-                ids[start : start + _FETCH],
-                with_vector=True,
-                timeout_s=self._timeout_s,
-            )
-            found += [(row.id, float(row.vector @ query)) for row in rows if row.vector is not None]
-        found.sort(key=lambda one: (-one[1], one[0]))
-        hits = await choice.of(Found([id_ for id_, _ in found], [score for _, score in found]))
+        hits = await choice.of(found)
         return Reached(tuple(hits), SearchMethod.EXACT, len(hits) < choice.count)
 
     async def _count(self) -> int:

@@ -34,6 +34,8 @@ for all the time waits for no look-up while items change."""
 LOOK_S = 30.0
 """A look-up may take so long; it goes on when its callers have given up."""
 EVERYTHING = 2**31 - 1
+MOST_AMONG = 4_096
+"""The vector store is asked of so many items at once, whether they match."""
 
 _Key: TypeAlias = tuple[str, str]
 """The id of a release, and an expression."""

@@ -17,6 +17,7 @@ from milvine.domain.query import Counting
 from milvine.models.vocabulary import Vocabulary
 from milvine.records import Records
 from milvine.retrieval.active import Active
+from milvine.retrieval.matching import MOST_AMONG
 from milvine.retrieval.refreshed import Refreshed
 from milvine.retrieval.search import Search
 
@@ -29,8 +30,6 @@ FALLBACK = Counting(timedelta(days=30))
 100K took to in their first week, thinned out to fewer events a day; see docs/architecture.md."""
 PATIENCE_S = 1.0
 """How long a recommendation waits for counts before it takes those of the training data."""
-MOST_AMONG = 4_096
-"""The vector store is asked of so many items at once, whether they match."""
 MOST_LOOKED = 2_048
 """After a look at so many items it is few that match: the rest is those of an earlier look."""
 _WIDER = 4

@@ -15,7 +15,7 @@ from milvine.domain.entity import Side, to_micros
 from milvine.domain.ranking import Factor, NumberDecay, TimeDecay
 from milvine.retrieval.active import Active
 from milvine.retrieval.columns import Columns
-from milvine.retrieval.matching import Matchings
+from milvine.retrieval.matching import MOST_AMONG, Matchings
 from milvine.retrieval.plan import PlannedBoost, PlannedRanking
 from milvine.retrieval.ranking import (
     NO_ROWS,
@@ -32,9 +32,6 @@ from milvine.retrieval.ranking import (
 from milvine.retrieval.values import Values
 from milvine.vectors import Vectors
 from milvine.vectors.layout import directions
-
-_MOST_AMONG = 4_096
-"""The vector store is asked of so many items at once, whether they match."""
 
 Factors: TypeAlias = NDArray[np.float64]
 """What scores are multiplied by, (n,)."""
@@ -162,8 +159,8 @@ class Ranker:
     async def _matching_among(self, asked: Asked, expression: str, rows: Rows) -> Rows:
         items = asked.active.served.items
         ids: list[str] = []
-        for start in range(0, len(rows), _MOST_AMONG):
-            some = items.take(rows[start : start + _MOST_AMONG])
+        for start in range(0, len(rows), MOST_AMONG):
+            some = items.take(rows[start : start + MOST_AMONG])
             ids += await self._vectors.match(
                 asked.active.layout(Side.ITEM).scores,
                 expression=expression,

@@ -20,6 +20,7 @@ from milvine.retrieval.index import Ask, Index
 from milvine.retrieval.matching import EVERYTHING, MOST_SCORED, Matching
 from milvine.retrieval.plan import Plan
 from milvine.retrieval.scoring import Pool, Question
+from milvine.retrieval.stored import FEW_USERS, scored_users, with_fields
 from milvine.vectors import CollectionSpec, Vectors
 
 __all__ = ["MOST_SCORED", "Candidates", "Scored", "Search", "method_for"]
@@ -45,8 +46,6 @@ Of 50,000 clustered vectors with skewed norms it found .99 of the best 20, .93 o
 best 10, .80 of those after the best 20, and .38 of those after the best 50."""
 WIDE = 2_048
 """A graph loses results under a filter, and fewer where it is asked for more."""
-FEW_USERS = 5_000
-"""Up to so many users that match are scored one and all; their vectors lie in the store only."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -364,11 +363,12 @@ class Search:
             is_short = len(best) < question.count
             if not is_short or self._ran_dry(hits, limit):
                 return Candidates(best, is_short, SearchMethod.INDEX)
-        ids = [i for i in await self._match(spec, limit=MOST_SCORED) if i not in question.excluded]
-        rows = await self._vectors.fetch(spec, ids, with_vector=True, timeout_s=self._timeout_s)
-        scored = [(row.id, row.vector @ question.query) for row in rows if row.vector is not None]
-        best = _top([i for i, _ in scored], [float(score) for _, score in scored], question.count)
-        return Candidates(best, len(scored) <= question.count, SearchMethod.EXACT)
+        found = await scored_users(
+            self._vectors, spec, self._plan.expression, question.query, ends=self.ends
+        )
+        every, _ = _without(found, question.excluded, len(found))
+        is_all = len(every) <= question.count
+        return Candidates(every[: question.count], is_all, SearchMethod.EXACT)
 
     async def _count_users(self, spec: CollectionSpec) -> int:
         return await self._vectors.count_matching(
@@ -399,18 +399,7 @@ class Search:
         self, spec: CollectionSpec, lists: Sequence[list[Hit]]
     ) -> list[list[Hit]]:
         """The lists with the fields that were asked for, fetched where no search brought them."""
-        if not self._plan.fields:
-            return list(lists)
-        missing = {hit.id for hits in lists for hit in hits if not hit.fields}
-        if not missing:
-            return list(lists)
-        rows = await self._vectors.fetch(
-            spec, sorted(missing), fields=self._plan.fields, timeout_s=self._timeout_s
-        )
-        fields = {row.id: row.fields for row in rows}
-        return [
-            [hit._replace(fields=fields.get(hit.id, hit.fields)) for hit in hits] for hits in lists
-        ]
+        return await with_fields(self._vectors, spec, self._plan.fields, lists, ends=self.ends)
 
 
 def _without(found: Found, excluded: frozenset[str], count: int) -> tuple[Found, int]:
@@ -428,9 +417,3 @@ def _taken(found: Found, places: Sequence[int]) -> Found:
         [found.scores[place] for place in places],
         [found.rows[place] for place in places] if found.rows else (),
     )
-
-
-def _top(ids: Sequence[str], scores: Sequence[float], count: int) -> Found:
-    """The best of some ids, ties by the smaller one."""
-    order = sorted(range(len(ids)), key=lambda at: (-scores[at], ids[at]))[:count]
-    return _taken(Found(ids, scores), order)

@@ -198,7 +198,7 @@ async def test_an_audience_is_the_same_whichever_way_it_is_found(
     """A search that widens, one that runs dry, and scoring of all find the same users."""
     monkeypatch.setattr(audience, "LIMITS", limits)
     monkeypatch.setattr(audience, "WIDEST", limits[-1:])
-    monkeypatch.setattr(audience, "FEW", 0)
+    monkeypatch.setattr(audience, "FEW_USERS", 0)
     item = max(world.items, key=lambda i: sum(i in seen for seen in world.seen.values()))
     vectors = await users_of(client, world)
     scores = {user: float(vector @ item_vector(world, item)) for user, vector in vectors.items()}
