@@ -180,6 +180,7 @@ def test_model_message():
         evaluation=Evaluation(Holdout(), 7, (metrics,), (metrics,)),
         display_name="first",
         event_types=("view",),
+        divergence="the training diverged",
         create_time=datetime(2026, 1, 1, tzinfo=UTC),
     )
     message = convert.model_message(model)
