@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -82,19 +84,53 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_cancel_is_asked_before_each_block(monkeypatch: pytest.MonkeyPatch):
-    """A sweep ends at the first block after a cancel."""
+    """No block is begun after a cancel."""
     monkeypatch.setattr(least_squares, "_BLOCK_NUMBERS", 40)
     histories = _histories(np.random.default_rng(1), 40, 30)
-    answers = iter([False, False, True])
+    side = _side(histories, 30, 4)
+    asked = itertools.count()
+    begun = []
+
+    def cancelled():
+        is_late = next(asked) >= 2
+        begun.append(not is_late)
+        return is_late
+
     with pytest.raises(Cancelled):
         least_squares.improve(
-            _side(histories, 30, 4),
+            side,
             torch.zeros(40, 4),
             torch.ones(30, 4),
             targets=torch.ones(len(histories.items)),
-            cancelled=lambda: next(answers),
+            cancelled=cancelled,
         )
-    assert next(answers, None) is None
+    assert len(side.blocks) > 20
+    assert sum(begun) == 2
+
+
+def test_cores_change_nothing(monkeypatch: pytest.MonkeyPatch):
+    """Sweeps give the same bytes on one core and on several, and leave torch its cores."""
+    monkeypatch.setattr(least_squares, "_BLOCK_NUMBERS", 40)
+    histories = _histories(np.random.default_rng(3), 40, 30)
+    before = torch.get_num_threads()
+
+    def sweep(cores):
+        torch.set_num_threads(cores)
+        try:
+            return least_squares.improve(
+                _side(histories, 30, 4),
+                torch.zeros(40, 4),
+                torch.linspace(-1, 1, 120).reshape(30, 4),
+                targets=torch.ones(len(histories.items)),
+                cancelled=lambda: False,
+            )
+        finally:
+            assert torch.get_num_threads() == cores
+            torch.set_num_threads(before)
+
+    alone, together = sweep(1), sweep(2)
+    assert torch.equal(alone.vectors, together.vectors)
+    assert alone.loss == together.loss
 
 
 def test_transposed_twice_is_the_same():
