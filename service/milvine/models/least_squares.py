@@ -110,8 +110,8 @@ class Side:
             pairs: (events,): where the data set has the events; None where it has the same order.
         """
         totals = np.bincount(rows.users, weights=weights, minlength=len(rows))
-        shares = np.bincount(rows.items, weights=weights, minlength=column_count)
-        shares /= max(shares.sum(), _TINY)
+        of_columns = np.bincount(rows.items, weights=weights, minlength=column_count)
+        shares = of_columns / max(of_columns.sum(), _TINY)
         return cls(
             tuple(_blocks(rows, column_count, penalty, pairs)),
             torch.from_numpy(weights).float().to(penalty.device),
@@ -328,7 +328,7 @@ def _chunks(rows: Tensor, dimension: int) -> tuple[Tensor, ...]:
     """Rows of vectors of that dimension in parts for a core's cache."""
     if rows.device.type != "cpu":
         return (rows,)
-    return rows.split(max(1, _CHUNK_NUMBERS // dimension))
+    return torch.split(rows, max(1, _CHUNK_NUMBERS // dimension))
 
 
 def transposed(histories: Histories, item_count: int) -> tuple[Histories, NDArray[np.int64]]:
