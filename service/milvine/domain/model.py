@@ -18,6 +18,8 @@ class HoldoutMethod(StrEnum):
     LATEST = "LATEST"
     RANDOM = "RANDOM"
     NONE = "NONE"
+    AFTER = "AFTER"
+    GIVEN = "GIVEN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +28,23 @@ class Holdout:
 
     method: HoldoutMethod = HoldoutMethod.LATEST
     fraction: float | None = None
-    """The share of each user's items, over 0 and under 1; None: one item of each user."""
+    """The share of each user's items that LATEST and RANDOM take, over 0 and under 1; None: one
+    item of each user."""
     cutoffs: tuple[int, ...] = (10, 20)
     seed: int = 0
+    start_time: datetime | None = None
+    """When what AFTER takes begins."""
+    event_types: tuple[str, ...] = ()
+    """What GIVEN takes."""
+
+    def read(self, event_types: tuple[str, ...]) -> tuple[str, ...]:
+        """The event types to read in order to learn from some, empty for all, and to measure."""
+        return tuple(dict.fromkeys((*event_types, *self.event_types))) if event_types else ()
 
 
 @dataclass(frozen=True, slots=True)
 class RankingMetrics:
-    """Metrics of ranked lists of `cutoff` items, means over users but for `coverage`."""
+    """Metrics of ranked lists of `cutoff` items, means over users or over all that is listed."""
 
     cutoff: int
     recall: float
@@ -41,6 +52,30 @@ class RankingMetrics:
     mrr: float
     hit_rate: float
     coverage: float
+    """The share of all items that stand in at least one list."""
+    novelty: float | None = None
+    """The mean self-information of what is listed, in bits; None where it was not measured."""
+
+
+class Segment(StrEnum):
+    """Parts of what was held out, by what was not."""
+
+    COLD_USERS = "COLD_USERS"
+    COLD_ITEMS = "COLD_ITEMS"
+    HEAD_ITEMS = "HEAD_ITEMS"
+    TAIL_ITEMS = "TAIL_ITEMS"
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentEvaluation:
+    """How well lists found a part of what was held out."""
+
+    segment: Segment
+    user_count: int
+    held_out_count: int
+    """The pairs of a user and an item that it has."""
+    model: tuple[RankingMetrics, ...]
+    popularity: tuple[RankingMetrics, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +86,13 @@ class Evaluation:
     user_count: int
     model: tuple[RankingMetrics, ...]
     popularity: tuple[RankingMetrics, ...]
+    segments: tuple[SegmentEvaluation, ...] = ()
+    """Those that have anything."""
+    held_out_count: int = 0
+    item_count: int = 0
+    """How many items there were to rank."""
+    held_out_fingerprint: str = ""
+    """A digest of the held-out pairs."""
 
 
 @dataclass(frozen=True, slots=True)

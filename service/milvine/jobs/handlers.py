@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from milvine.artifacts import Artifacts
@@ -69,9 +68,8 @@ class _Tasks:
             return
         job.report(TrainProgress())
         catalog = self._records.catalogs.get(request.catalog_id)
-        events = self._records.interactions.scan(
-            catalog.id, event_types=request.event_types or None
-        )
+        read = request.holdout.read(request.event_types)
+        events = self._records.interactions.scan(catalog.id, event_types=read or None)
         self._records.strays.note(StrayKind.ARTIFACT, request.model_id, job.operation.id)
         model: Model = train(
             events,
@@ -80,14 +78,13 @@ class _Tasks:
             request.holdout,
             model_id=request.model_id,
             display_name=request.display_name,
+            event_types=request.event_types,
             artifacts=self._artifacts,
             device=self._device,
             report=job.report,
             cancelled=job.must_stop.is_set,
         )
-        self._records.models.create(
-            replace(model, event_types=request.event_types), made_by=job.operation
-        )
+        self._records.models.create(model, made_by=job.operation)
 
     def _is_trained(self, model_id: str) -> bool:
         try:

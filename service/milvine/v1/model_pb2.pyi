@@ -308,6 +308,12 @@ class Holdout(_message.Message):
         """Holds out items of each user at random."""
         METHOD_NONE: Holdout._Method.ValueType  # 3
         """Holds nothing out: the model is not measured."""
+        METHOD_AFTER: Holdout._Method.ValueType  # 4
+        """Holds out what users did from `start_time` on."""
+        METHOD_GIVEN: Holdout._Method.ValueType  # 5
+        """Holds out the interactions of `event_types`, where the data has a split
+        of its own.
+        """
 
     class Method(_Method, metaclass=_MethodEnumTypeWrapper):
         """The way to choose what is held out."""
@@ -320,16 +326,25 @@ class Holdout(_message.Message):
     """Holds out items of each user at random."""
     METHOD_NONE: Holdout.Method.ValueType  # 3
     """Holds nothing out: the model is not measured."""
+    METHOD_AFTER: Holdout.Method.ValueType  # 4
+    """Holds out what users did from `start_time` on."""
+    METHOD_GIVEN: Holdout.Method.ValueType  # 5
+    """Holds out the interactions of `event_types`, where the data has a split
+    of its own.
+    """
 
     METHOD_FIELD_NUMBER: _builtins.int
     FRACTION_FIELD_NUMBER: _builtins.int
     CUTOFFS_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    EVENT_TYPES_FIELD_NUMBER: _builtins.int
     method: Global___Holdout.Method.ValueType
     """The way to choose. Default LATEST."""
     fraction: _builtins.float
-    """The share of each user's items that is held out, over 0 and under 1. When
-    absent, one item of each user. A user with a single item is never held out.
+    """The share of each user's items that LATEST and RANDOM hold out, over 0 and
+    under 1. When absent, one item of each user. They never hold out a user's
+    only item.
     """
     seed: _builtins.int
     """The seed of a random choice. Default 0."""
@@ -339,6 +354,16 @@ class Holdout(_message.Message):
         and 20.
         """
 
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When what AFTER holds out begins; required there, and refused elsewhere."""
+
+    @_builtins.property
+    def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The event types that GIVEN holds out, of those that the catalog declares;
+        required there, and refused elsewhere. They need a weight over 0 to count.
+        """
+
     def __init__(
         self,
         *,
@@ -346,10 +371,12 @@ class Holdout(_message.Message):
         fraction: _builtins.float | None = ...,
         cutoffs: _abc.Iterable[_builtins.int] | None = ...,
         seed: _builtins.int = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        event_types: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_fraction", b"_fraction", "fraction", b"fraction"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fraction", b"_fraction", "fraction", b"fraction", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fraction", b"_fraction", "cutoffs", b"cutoffs", "fraction", b"fraction", "method", b"method", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fraction", b"_fraction", "cutoffs", b"cutoffs", "event_types", b"event_types", "fraction", b"fraction", "method", b"method", "seed", b"seed", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fraction: _TypeAlias = _typing.Literal["fraction"]  # noqa: Y015
     _WhichOneofArgType__fraction: _TypeAlias = _typing.Literal["_fraction", b"_fraction"]  # noqa: Y015
@@ -360,7 +387,8 @@ Global___Holdout: _TypeAlias = Holdout  # noqa: Y015
 @_typing.final
 class Evaluation(_message.Message):
     """How well lists of recommendations found what was held out. Every item of the
-    catalog is ranked but those that the user had in training.
+    catalog is ranked but those that the user had in training. A user who had
+    none gets the items that most users had, as the service recommends them.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -369,8 +397,20 @@ class Evaluation(_message.Message):
     USER_COUNT_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     POPULARITY_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    HELD_OUT_COUNT_FIELD_NUMBER: _builtins.int
+    ITEM_COUNT_FIELD_NUMBER: _builtins.int
+    HELD_OUT_FINGERPRINT_FIELD_NUMBER: _builtins.int
     user_count: _builtins.int
     """How many users were measured."""
+    held_out_count: _builtins.int
+    """How many pairs of a user and an item were held out."""
+    item_count: _builtins.int
+    """How many items there were to rank."""
+    held_out_fingerprint: _builtins.str
+    """A digest of the held-out pairs. Evaluations can be compared where it and
+    the holdout are the same.
+    """
     @_builtins.property
     def holdout(self) -> Global___Holdout:
         """What was held out."""
@@ -385,6 +425,12 @@ class Evaluation(_message.Message):
         cutoff.
         """
 
+    @_builtins.property
+    def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___SegmentEvaluation]:
+        """The metrics of parts of what was held out; parts that have nothing are left
+        out.
+        """
+
     def __init__(
         self,
         *,
@@ -392,18 +438,105 @@ class Evaluation(_message.Message):
         user_count: _builtins.int = ...,
         model: _abc.Iterable[Global___RankingMetrics] | None = ...,
         popularity: _abc.Iterable[Global___RankingMetrics] | None = ...,
+        segments: _abc.Iterable[Global___SegmentEvaluation] | None = ...,
+        held_out_count: _builtins.int = ...,
+        item_count: _builtins.int = ...,
+        held_out_fingerprint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["holdout", b"holdout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["holdout", b"holdout", "model", b"model", "popularity", b"popularity", "user_count", b"user_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_out_count", b"held_out_count", "held_out_fingerprint", b"held_out_fingerprint", "holdout", b"holdout", "item_count", b"item_count", "model", b"model", "popularity", b"popularity", "segments", b"segments", "user_count", b"user_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Evaluation: _TypeAlias = Evaluation  # noqa: Y015
 
 @_typing.final
+class SegmentEvaluation(_message.Message):
+    """How well lists found a part of what was held out: users for whom recommending
+    is harder, or items that are harder to find.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Segment:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _SegmentEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[SegmentEvaluation._Segment.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        SEGMENT_UNSPECIFIED: SegmentEvaluation._Segment.ValueType  # 0
+        """Not said."""
+        SEGMENT_COLD_USERS: SegmentEvaluation._Segment.ValueType  # 1
+        """Users who had at most 5 items."""
+        SEGMENT_COLD_ITEMS: SegmentEvaluation._Segment.ValueType  # 2
+        """Items that at most 5 users had."""
+        SEGMENT_HEAD_ITEMS: SegmentEvaluation._Segment.ValueType  # 3
+        """The fifth of the items that most users had."""
+        SEGMENT_TAIL_ITEMS: SegmentEvaluation._Segment.ValueType  # 4
+        """All other items."""
+
+    class Segment(_Segment, metaclass=_SegmentEnumTypeWrapper):
+        """Parts of what was held out. A user or an item counts by what was not held
+        out.
+        """
+
+    SEGMENT_UNSPECIFIED: SegmentEvaluation.Segment.ValueType  # 0
+    """Not said."""
+    SEGMENT_COLD_USERS: SegmentEvaluation.Segment.ValueType  # 1
+    """Users who had at most 5 items."""
+    SEGMENT_COLD_ITEMS: SegmentEvaluation.Segment.ValueType  # 2
+    """Items that at most 5 users had."""
+    SEGMENT_HEAD_ITEMS: SegmentEvaluation.Segment.ValueType  # 3
+    """The fifth of the items that most users had."""
+    SEGMENT_TAIL_ITEMS: SegmentEvaluation.Segment.ValueType  # 4
+    """All other items."""
+
+    SEGMENT_FIELD_NUMBER: _builtins.int
+    USER_COUNT_FIELD_NUMBER: _builtins.int
+    HELD_OUT_COUNT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    POPULARITY_FIELD_NUMBER: _builtins.int
+    segment: Global___SegmentEvaluation.Segment.ValueType
+    """The part. The lists are those of the whole evaluation; of an item segment,
+    only its items count as found or missed.
+    """
+    user_count: _builtins.int
+    """How many users had something of it held out."""
+    held_out_count: _builtins.int
+    """How many of the held-out pairs are in it."""
+    @_builtins.property
+    def model(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankingMetrics]:
+        """The metrics of the model, a message a cutoff."""
+
+    @_builtins.property
+    def popularity(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankingMetrics]:
+        """The metrics of recommending the items that most users had, a message a
+        cutoff.
+        """
+
+    def __init__(
+        self,
+        *,
+        segment: Global___SegmentEvaluation.Segment.ValueType = ...,
+        user_count: _builtins.int = ...,
+        held_out_count: _builtins.int = ...,
+        model: _abc.Iterable[Global___RankingMetrics] | None = ...,
+        popularity: _abc.Iterable[Global___RankingMetrics] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_out_count", b"held_out_count", "model", b"model", "popularity", b"popularity", "segment", b"segment", "user_count", b"user_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SegmentEvaluation: _TypeAlias = SegmentEvaluation  # noqa: Y015
+
+@_typing.final
 class RankingMetrics(_message.Message):
-    """Metrics of ranked lists, each the mean over users but for `coverage`."""
+    """Metrics of ranked lists, each the mean over users but for `coverage` and
+    `novelty`.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -413,6 +546,7 @@ class RankingMetrics(_message.Message):
     MRR_FIELD_NUMBER: _builtins.int
     HIT_RATE_FIELD_NUMBER: _builtins.int
     COVERAGE_FIELD_NUMBER: _builtins.int
+    NOVELTY_FIELD_NUMBER: _builtins.int
     cutoff: _builtins.int
     """The length of the lists."""
     recall: _builtins.float
@@ -427,6 +561,12 @@ class RankingMetrics(_message.Message):
     """The share of users whose list has a held-out item."""
     coverage: _builtins.float
     """The share of all items that stand in at least one list."""
+    novelty: _builtins.float
+    """The mean self-information of what the lists have, in bits: -log2 of the
+    share of users who had the item before, where an item that nobody had
+    counts as if one had. Popular items tell little, rare ones much (Zhou et
+    al. 2010). Absent in evaluations of earlier versions.
+    """
     def __init__(
         self,
         *,
@@ -436,12 +576,15 @@ class RankingMetrics(_message.Message):
         mrr: _builtins.float = ...,
         hit_rate: _builtins.float = ...,
         coverage: _builtins.float = ...,
+        novelty: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "novelty", b"novelty"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "cutoff", b"cutoff", "hit_rate", b"hit_rate", "mrr", b"mrr", "ndcg", b"ndcg", "recall", b"recall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "coverage", b"coverage", "cutoff", b"cutoff", "hit_rate", b"hit_rate", "mrr", b"mrr", "ndcg", b"ndcg", "novelty", b"novelty", "recall", b"recall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__novelty: _TypeAlias = _typing.Literal["novelty"]  # noqa: Y015
+    _WhichOneofArgType__novelty: _TypeAlias = _typing.Literal["_novelty", b"_novelty"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__novelty) -> _WhichOneofReturnType__novelty | None: ...
 
 Global___RankingMetrics: _TypeAlias = RankingMetrics  # noqa: Y015
 

@@ -293,6 +293,17 @@ CASES = [
         "INVALID_FIELD",
         ["config.als.epochs"],
     ),
+    (
+        "ModelService/TrainModel",
+        {
+            "catalog_id": "films",
+            "config": {"als": {}},
+            "holdout": model_pb2.Holdout(method="METHOD_GIVEN", event_types=["nope"]),
+        },
+        INVALID,
+        "INVALID_FIELD",
+        ["holdout.event_types[0]"],
+    ),
     ("ModelService/GetModel", {"model_id": "nope"}, MISSING, "MODEL_NOT_FOUND", []),
     ("ReleaseService/PublishModel", {"model_id": "nope"}, MISSING, "MODEL_NOT_FOUND", []),
     ("ReleaseService/GetRelease", {"release_id": "nope"}, MISSING, "RELEASE_NOT_FOUND", []),

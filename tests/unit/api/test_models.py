@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +21,8 @@ from milvine.domain.model import (
     Model,
     ModelConfig,
     RankingMetrics,
+    Segment,
+    SegmentEvaluation,
 )
 from milvine.models import families
 from milvine.v1 import model_pb2, model_service_pb2
@@ -66,17 +69,24 @@ def test_zero_is_given():
     assert (settings["regularization"], settings["embedding_size"]) == (0, 8)
 
 
-@given(
-    st.builds(
-        Holdout,
-        st.sampled_from(METHODS),
-        st.none() | st.floats(0.01, 0.99),
-        st.lists(st.integers(1, 1_000), min_size=1, max_size=10, unique=True)
-        .map(sorted)
-        .map(tuple),
-        st.integers(-(2**63), 2**63 - 1),
+@st.composite
+def holdouts(draw):
+    """Holdouts that have what their method needs, and no more."""
+    method = draw(st.sampled_from(METHODS))
+    is_after, is_given = method is HoldoutMethod.AFTER, method is HoldoutMethod.GIVEN
+    fractions = st.none() if is_after or is_given else st.none() | st.floats(0.01, 0.99)
+    cutoffs = st.lists(st.integers(1, 1_000), min_size=1, max_size=10, unique=True)
+    return Holdout(
+        method,
+        draw(fractions),
+        tuple(sorted(draw(cutoffs))),
+        draw(st.integers(-(2**63), 2**63 - 1)),
+        draw(st.datetimes(timezones=st.just(UTC))) if is_after else None,
+        tuple(draw(st.permutations(["view", "buy"]))) if is_given else (),
     )
-)
+
+
+@given(holdouts())
 def test_holdout_round_trip(holdout):
     """A holdout survives the way out and in."""
     evaluation = Evaluation(holdout, 1, (), ())
@@ -107,6 +117,26 @@ def test_holdout_round_trip(holdout):
             "config.ratings_mf.embedding_size",
         ),
         ({"display_name": "x" * 257}, "display_name"),
+        ({"holdout": model_pb2.Holdout(method="METHOD_AFTER")}, "holdout.start_time"),
+        ({"holdout": model_pb2.Holdout(start_time=Timestamp())}, "holdout.start_time"),
+        (
+            {"holdout": model_pb2.Holdout(method="METHOD_AFTER", start_time=Timestamp(nanos=-1))},
+            "holdout.start_time",
+        ),
+        ({"holdout": model_pb2.Holdout(method="METHOD_GIVEN")}, "holdout.event_types"),
+        ({"holdout": model_pb2.Holdout(event_types=["view"])}, "holdout.event_types"),
+        (
+            {"holdout": model_pb2.Holdout(method="METHOD_GIVEN", event_types=["nope"])},
+            "holdout.event_types[0]",
+        ),
+        (
+            {
+                "holdout": model_pb2.Holdout(
+                    method="METHOD_GIVEN", event_types=["view"], fraction=0.1
+                )
+            },
+            "holdout.fraction",
+        ),
         ({"event_types": ["view", "nope"]}, "event_types[1]"),
         ({"holdout": model_pb2.Holdout(method=99)}, "holdout.method"),
         ({"holdout": model_pb2.Holdout(fraction=0)}, "holdout.fraction"),
@@ -124,7 +154,8 @@ def test_refused(fields, field):
 
 def test_model_message():
     """Everything that is known of a model is told."""
-    metrics = RankingMetrics(10, 0.1, 0.2, 0.3, 0.4, 0.5)
+    metrics = RankingMetrics(10, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+    segment = SegmentEvaluation(Segment.TAIL_ITEMS, 3, 4, (metrics,), (metrics,))
     model = Model(
         id="m1",
         catalog_id="films",
@@ -136,7 +167,7 @@ def test_model_message():
         data_fingerprint="f",
         train_seconds=1.5,
         epochs=(EpochReport(1, 2, 0.5, 0.25),),
-        evaluation=Evaluation(Holdout(), 7, (metrics,), (metrics,)),
+        evaluation=Evaluation(Holdout(), 7, (metrics,), (metrics,), (segment,), 8, 9, "h"),
         display_name="first",
         event_types=("view",),
         create_time=datetime(2026, 1, 1, tzinfo=UTC),
@@ -150,9 +181,12 @@ def test_model_message():
     )
     assert message.train_duration == Duration(seconds=1, nanos=500_000_000)
     assert message.evaluation.model[0].hit_rate == 0.4
+    assert message.evaluation.segments[0].segment == model_pb2.SegmentEvaluation.SEGMENT_TAIL_ITEMS
+    assert message.evaluation.segments[0].popularity[0].novelty == 0.6
     assert message.evaluation.holdout.cutoffs == [10, 20]
-    given_fields = {field.name for field, _ in message.ListFields()}
-    assert given_fields == set(message.DESCRIPTOR.fields_by_name)
+    for told in (message, message.evaluation, message.evaluation.segments[0]):
+        given_fields = {field.name for field, _ in told.ListFields()}
+        assert given_fields == set(told.DESCRIPTOR.fields_by_name)
 
 
 def test_model_without_evaluation():
