@@ -110,6 +110,14 @@ def evaluation_tables(evaluation: model_pb2.Evaluation, family: str) -> list[Tab
     return views
 
 
+def live_table(evaluation: model_pb2.Evaluation) -> Table:
+    """What the live index found beside exact scores."""
+    live = evaluation.live
+    title = f"Release {live.release_id}: the index finds {live.index_recall:.2%} of the exact best"
+    columns = [Column("", style="cyan"), *(number(name.replace("_", " ")) for name in METRICS)]
+    return table(columns, _live_rows(evaluation), title=title)
+
+
 def novelty(metrics: model_pb2.RankingMetrics) -> float | None:
     """The novelty, where it was measured."""
     return metrics.novelty if metrics.HasField("novelty") else None
@@ -130,8 +138,19 @@ _SEGMENT_COLUMNS = (
 def _rows(evaluation: model_pb2.Evaluation, family: str) -> Iterator[tuple[object, ...]]:
     for ours, popular in zip(evaluation.model, evaluation.popularity, strict=True):
         for name, metrics in ((family, ours), ("popularity", popular)):
-            values = (getattr(metrics, metric) for metric in METRICS[:-1])
-            yield (f"{name} @{metrics.cutoff}", *values, novelty(metrics))
+            yield (f"{name} @{metrics.cutoff}", *_values(metrics))
+
+
+def _live_rows(evaluation: model_pb2.Evaluation) -> Iterator[tuple[object, ...]]:
+    for exact, live in zip(evaluation.model, evaluation.live.metrics, strict=True):
+        for name, metrics in (("exact", exact), ("live", live)):
+            yield (f"{name} @{metrics.cutoff}", *_values(metrics))
+
+
+def _values(metrics: model_pb2.RankingMetrics) -> Iterator[float | None]:
+    for name in METRICS[:-1]:
+        yield getattr(metrics, name)
+    yield novelty(metrics)
 
 
 def _segment_row(segment: model_pb2.SegmentEvaluation) -> tuple[object, ...]:

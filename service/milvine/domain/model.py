@@ -79,6 +79,16 @@ class SegmentEvaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveEvaluation:
+    """How well the live index of a release found what was held out."""
+
+    release_id: str
+    index_recall: float
+    """The share of the exact best items that it found."""
+    metrics: tuple[RankingMetrics, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """How well lists found what was held out, beside lists of the most popular items."""
 
@@ -93,6 +103,9 @@ class Evaluation:
     """How many items there were to rank."""
     held_out_fingerprint: str = ""
     """A digest of the held-out pairs."""
+    fitted_anew: bool = True
+    """Whether the settings were fitted on what was not held out; else the model was measured."""
+    live: LiveEvaluation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,3 +147,15 @@ class Model:
     """The event types it learned from; empty for all."""
     display_name: str = ""
     create_time: datetime | None = None
+    latest_event_time: datetime | None = None
+    """When the latest interaction was that it learned from; None: an earlier version's model."""
+
+    def has_learned(self, holdout: Holdout) -> bool:
+        """Whether it may have learned from what a holdout takes."""
+        match holdout.method:
+            case HoldoutMethod.AFTER if self.latest_event_time and holdout.start_time:
+                return self.latest_event_time >= holdout.start_time
+            case HoldoutMethod.GIVEN if self.event_types:
+                return not set(self.event_types).isdisjoint(holdout.event_types)
+            case _:
+                return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from milvine.domain.model import Evaluation, Holdout, Segment, SegmentEvaluation
 from milvine.models.base import Dataset, Encoder, Histories, IsCancelled
 from milvine.training.dataset import popularity
 from milvine.training.holdout import held_out_fingerprint
+from milvine.training.live import Lists, LiveIndex, LiveMeasure
 from milvine.training.metrics import Tally, self_information
 
 COLD = 5
@@ -34,6 +36,7 @@ def evaluate(  # noqa: PLR0913 - what is measured, and on what
     holdout: Holdout,
     device: str = "cpu",
     cancelled: IsCancelled = lambda: False,
+    live: LiveIndex | None = None,
 ) -> Evaluation | None:
     """Rank all items but a user's own for every user with something held out.
 
@@ -47,6 +50,7 @@ def evaluate(  # noqa: PLR0913 - what is measured, and on what
         holdout: How the two were parted, and the lengths of lists.
         device: The torch device that ranks.
         cancelled: Asked for each thousand users or so.
+        live: An index of the item vectors, asked for the same lists.
 
     Returns:
         The means of the model and of the items that most users have, as a whole and by segment;
@@ -56,17 +60,20 @@ def evaluate(  # noqa: PLR0913 - what is measured, and on what
         return None
     counts = popularity(train)
     ranking = _Ranking(encoder, _on(item_vectors, device), _on(_places(counts), device))
-    information = self_information(counts, len(train.users))
+    begin = partial(Tally, holdout.cutoffs, len(counts), self_information(counts, len(train.users)))
     whole, *segments = (
-        _Measure(part, *(Tally(holdout.cutoffs, len(counts), information) for _ in range(2)))
+        _Measure(part, begin(), begin())
         for part in (held_out, *_segments(train.histories, held_out, counts).values())
     )
+    live_measure = LiveMeasure(live, train.items, begin()) if live else None
     for users in _batches(np.flatnonzero(held_out.lengths), len(counts)):
         if cancelled():
             raise Cancelled
         lists = ranking.lists(train.histories.take(users), max(holdout.cutoffs))
         for measure in (whole, *segments):
-            measure.add(users, *lists)
+            measure.add(users, lists.model, lists.popular)
+        if live_measure:
+            live_measure.add(lists, held_out.take(users))
     return Evaluation(
         holdout,
         whole.model.user_count,
@@ -80,6 +87,7 @@ def evaluate(  # noqa: PLR0913 - what is measured, and on what
         held_out_count=len(held_out.items),
         item_count=len(counts),
         held_out_fingerprint=held_out_fingerprint(train, held_out),
+        live=live_measure.result() if live_measure else None,
     )
 
 
@@ -93,16 +101,17 @@ class _Ranking:
     places: Tensor
     """(items,): scores that rank by popularity."""
 
-    def lists(self, seen: Histories, depth: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The lists (users, depth) of the model, and by popularity."""
+    def lists(self, seen: Histories, depth: int) -> Lists:
+        """The lists of the users of some histories."""
         known = seen.keep(seen.items < len(self.vectors))
-        encoded = torch.from_numpy(self.encoder.encode(known)).to(self.vectors.device)
-        model = _top(encoded @ self.vectors.mT, known, depth)
-        popular = _top(self.places.repeat(len(seen), 1), seen, depth)
+        vectors = self.encoder.encode(known)
+        encoded = torch.from_numpy(vectors).to(self.vectors.device)
+        model, bounds = _top(encoded @ self.vectors.mT, known, depth)
+        popular, _ = _top(self.places.repeat(len(seen), 1), seen, depth)
         nobody = known.lengths == 0
         model[nobody] = -1
         model[nobody, : popular.shape[1]] = popular[nobody, : model.shape[1]]
-        return model, popular
+        return Lists(seen, vectors, model, popular, np.where(nobody, np.nan, bounds))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,13 +158,22 @@ def _segments(
     return {segment: held_out.keep(masks[segment]) for segment in Segment}
 
 
-def _top(scores: Tensor, seen: Histories, depth: int) -> NDArray[np.int64]:
-    """The best items (users, depth) of scores (users, items) but those seen; -1 past the last."""
+def _top(
+    scores: Tensor, seen: Histories, depth: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The best items (users, depth) but those seen, -1 past the last, and the last's score.
+
+    Args:
+        scores: (users, items), which are changed.
+        seen: The items that each user has.
+        depth: How many are listed at most.
+    """
     users, items = (torch.from_numpy(a).to(scores.device) for a in (seen.users, seen.items))
     scores[users, items.long()] = -torch.inf
     best = scores.topk(min(depth, scores.shape[1]), dim=1)
     rows = best.indices.masked_fill(best.values == -torch.inf, -1)
-    return rows.cpu().numpy()
+    bounds = best.values.masked_fill(best.values == -torch.inf, torch.inf).amin(1)
+    return rows.cpu().numpy(), bounds.cpu().numpy()
 
 
 def _places(counts: NDArray[np.int64]) -> NDArray[np.float32]:

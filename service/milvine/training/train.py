@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from milvine.artifacts.store import Artifacts
 from milvine.domain.catalog import Catalog
+from milvine.domain.entity import from_micros
 from milvine.domain.errors import Cancelled
 from milvine.domain.model import (
     EpochReport,
@@ -94,6 +95,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
         event_types=event_types,
         display_name=display_name,
         create_time=datetime.now(UTC),
+        latest_event_time=from_micros(int(dataset.histories.times.max())),
     )
     tensors = {**fitted.tensors, POPULARITY: popularity(dataset)}
     artifacts.save(model_id, tensors, dataset.items.ids, _document(model))

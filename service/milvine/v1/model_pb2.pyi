@@ -41,6 +41,7 @@ class Model(_message.Message):
     EPOCHS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EVENT_TYPES_FIELD_NUMBER: _builtins.int
+    LATEST_EVENT_TIME_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """The id, given by the service."""
     catalog_id: _builtins.str
@@ -65,8 +66,8 @@ class Model(_message.Message):
 
     @_builtins.property
     def evaluation(self) -> Global___Evaluation:
-        """How well it did on interactions held out of training; absent where none
-        were.
+        """How well it did when it was last measured: by its training, or by
+        EvaluateModel since; absent where it never was.
         """
 
     @_builtins.property
@@ -85,6 +86,12 @@ class Model(_message.Message):
     def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The event types it learned from; empty for all."""
 
+    @_builtins.property
+    def latest_event_time(self) -> _timestamp_pb2.Timestamp:
+        """The time of the latest interaction that it learned from; absent in models
+        of earlier versions.
+        """
+
     def __init__(
         self,
         *,
@@ -102,10 +109,11 @@ class Model(_message.Message):
         epochs: _abc.Iterable[Global___EpochReport] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         event_types: _abc.Iterable[_builtins.str] | None = ...,
+        latest_event_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "create_time", b"create_time", "evaluation", b"evaluation", "train_duration", b"train_duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "create_time", b"create_time", "evaluation", b"evaluation", "latest_event_time", b"latest_event_time", "train_duration", b"train_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "config", b"config", "create_time", b"create_time", "data_fingerprint", b"data_fingerprint", "dimension", b"dimension", "display_name", b"display_name", "epochs", b"epochs", "evaluation", b"evaluation", "event_types", b"event_types", "item_count", b"item_count", "model_id", b"model_id", "pair_count", b"pair_count", "train_duration", b"train_duration", "user_count", b"user_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "config", b"config", "create_time", b"create_time", "data_fingerprint", b"data_fingerprint", "dimension", b"dimension", "display_name", b"display_name", "epochs", b"epochs", "evaluation", b"evaluation", "event_types", b"event_types", "item_count", b"item_count", "latest_event_time", b"latest_event_time", "model_id", b"model_id", "pair_count", b"pair_count", "train_duration", b"train_duration", "user_count", b"user_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1268,6 +1276,8 @@ class Evaluation(_message.Message):
     HELD_OUT_COUNT_FIELD_NUMBER: _builtins.int
     ITEM_COUNT_FIELD_NUMBER: _builtins.int
     HELD_OUT_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    FITTED_ANEW_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
     user_count: _builtins.int
     """How many users were measured."""
     held_out_count: _builtins.int
@@ -1277,6 +1287,10 @@ class Evaluation(_message.Message):
     held_out_fingerprint: _builtins.str
     """A digest of the held-out pairs. Evaluations can be compared where it and
     the holdout are the same.
+    """
+    fitted_anew: _builtins.bool
+    """Whether the settings were fitted anew on what was not held out; false where
+    the model itself was measured, which had not learned from what was.
     """
     @_builtins.property
     def holdout(self) -> Global___Holdout:
@@ -1298,6 +1312,10 @@ class Evaluation(_message.Message):
         out.
         """
 
+    @_builtins.property
+    def live(self) -> Global___LiveEvaluation:
+        """What the live index of a release found; absent where none was asked."""
+
     def __init__(
         self,
         *,
@@ -1309,14 +1327,53 @@ class Evaluation(_message.Message):
         held_out_count: _builtins.int = ...,
         item_count: _builtins.int = ...,
         held_out_fingerprint: _builtins.str = ...,
+        fitted_anew: _builtins.bool = ...,
+        live: Global___LiveEvaluation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["holdout", b"holdout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["holdout", b"holdout", "live", b"live"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_out_count", b"held_out_count", "held_out_fingerprint", b"held_out_fingerprint", "holdout", b"holdout", "item_count", b"item_count", "model", b"model", "popularity", b"popularity", "segments", b"segments", "user_count", b"user_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fitted_anew", b"fitted_anew", "held_out_count", b"held_out_count", "held_out_fingerprint", b"held_out_fingerprint", "holdout", b"holdout", "item_count", b"item_count", "live", b"live", "model", b"model", "popularity", b"popularity", "segments", b"segments", "user_count", b"user_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Evaluation: _TypeAlias = Evaluation  # noqa: Y015
+
+@_typing.final
+class LiveEvaluation(_message.Message):
+    """How well the live index of a release found what was held out, for the same
+    users with the same vectors as the model's exact scores in `Evaluation`. What
+    is less here is lost by the index.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    INDEX_RECALL_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    release_id: _builtins.str
+    """The release."""
+    index_recall: _builtins.float
+    """The share of the exact best items that the index found, in lists of the
+    longest cutoff; items that score alike stand for each other.
+    """
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankingMetrics]:
+        """The metrics of what it found, a message a cutoff."""
+
+    def __init__(
+        self,
+        *,
+        release_id: _builtins.str = ...,
+        index_recall: _builtins.float = ...,
+        metrics: _abc.Iterable[Global___RankingMetrics] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index_recall", b"index_recall", "metrics", b"metrics", "release_id", b"release_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveEvaluation: _TypeAlias = LiveEvaluation  # noqa: Y015
 
 @_typing.final
 class SegmentEvaluation(_message.Message):

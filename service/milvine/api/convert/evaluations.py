@@ -6,16 +6,20 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from milvine.api.convert.values import check_count, moment, raise_all, timestamp
 from milvine.domain.catalog import Catalog
-from milvine.domain.errors import InvalidArgument, Violation
+from milvine.domain.errors import FailedPrecondition, InvalidArgument, Reason, Violation
 from milvine.domain.model import (
     Evaluation,
     Holdout,
     HoldoutMethod,
+    LiveEvaluation,
+    Model,
     RankingMetrics,
     Segment,
     SegmentEvaluation,
 )
-from milvine.v1 import model_pb2
+from milvine.domain.release import Release, ReleaseState
+from milvine.jobs.payloads import EvaluateRequest
+from milvine.v1 import model_pb2, model_service_pb2
 
 MAX_CUTOFF = 1_000
 MAX_CUTOFFS = 10
@@ -51,6 +55,39 @@ def holdout(message: model_pb2.Holdout, catalog: Catalog) -> Holdout:
     )
 
 
+def measuring(
+    request: model_service_pb2.EvaluateModelRequest,
+    model: Model,
+    catalog: Catalog,
+    release: Release | None,
+) -> EvaluateRequest:
+    """The evaluation that a request asks for, checked against the model and its release."""
+    asked = holdout(request.holdout, catalog)
+    if asked.method is HoldoutMethod.NONE:
+        raise InvalidArgument.at("holdout.method", "must hold something out, is NONE")
+    if release is not None:
+        _check_release(release, model, asked)
+    return EvaluateRequest(model.catalog_id, model.id, asked, release.id if release else "")
+
+
+def _check_release(release: Release, model: Model, asked: Holdout) -> None:
+    if release.model_id != model.id:
+        raise InvalidArgument.at("release_id", f"must be a release of the model {model.id!r}")
+    if release.state is not ReleaseState.READY:
+        raise _wrong_state(f"the release {release.id!r} is {release.state}, not READY", release)
+    if model.has_learned(asked):
+        raise _wrong_state(
+            f"the model {model.id!r} may have learned from what would be held out, so its index "
+            "can't be measured; hold out what came AFTER its latest_event_time, or GIVEN event "
+            "types that it did not learn from",
+            release,
+        )
+
+
+def _wrong_state(message: str, release: Release) -> FailedPrecondition:
+    return FailedPrecondition(message, Reason.WRONG_STATE, {"release_id": release.id})
+
+
 def evaluation_message(evaluation: Evaluation) -> model_pb2.Evaluation:
     """The message of an evaluation."""
     return model_pb2.Evaluation(
@@ -62,6 +99,8 @@ def evaluation_message(evaluation: Evaluation) -> model_pb2.Evaluation:
         held_out_count=evaluation.held_out_count,
         item_count=evaluation.item_count,
         held_out_fingerprint=evaluation.held_out_fingerprint,
+        fitted_anew=evaluation.fitted_anew,
+        live=_live_message(evaluation.live),
     )
 
 
@@ -103,6 +142,16 @@ def _holdout_message(holdout: Holdout) -> model_pb2.Holdout:
         seed=holdout.seed,
         start_time=timestamp(holdout.start_time),
         event_types=holdout.event_types,
+    )
+
+
+def _live_message(live: LiveEvaluation | None) -> model_pb2.LiveEvaluation | None:
+    if live is None:
+        return None
+    return model_pb2.LiveEvaluation(
+        release_id=live.release_id,
+        index_recall=live.index_recall,
+        metrics=_metrics_messages(live.metrics),
     )
 
 
