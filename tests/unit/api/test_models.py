@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import fields
-from datetime import UTC, datetime
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,19 +14,24 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from milvine.api.convert import evaluations
 from milvine.api.convert import models as convert
-from milvine.domain.catalog import Catalog, EventType
+from milvine.domain.catalog import Catalog, EventType, VectorIndex
+from milvine.domain.errors import FailedPrecondition, Reason
 from milvine.domain.model import (
     EpochReport,
     Evaluation,
     Holdout,
     HoldoutMethod,
+    LiveEvaluation,
     Model,
     ModelConfig,
     RankingMetrics,
     Segment,
     SegmentEvaluation,
 )
+from milvine.domain.release import Release, ReleaseState
+from milvine.jobs.payloads import EvaluateRequest
 from milvine.models import families
 from milvine.v1 import model_pb2, model_service_pb2
 from tests.unit.api.test_values import fault
@@ -208,10 +213,14 @@ def test_model_message():
         data_fingerprint="f",
         train_seconds=1.5,
         epochs=(EpochReport(1, 2, 0.5, 0.25, 0.125),),
-        evaluation=Evaluation(Holdout(), 7, (metrics,), (metrics,), (segment,), 8, 9, "h"),
+        evaluation=replace(
+            Evaluation(Holdout(), 7, (metrics,), (metrics,), (segment,), 8, 9, "h"),
+            live=LiveEvaluation("r1", 0.75, (metrics,)),
+        ),
         display_name="first",
         event_types=("view",),
         create_time=datetime(2026, 1, 1, tzinfo=UTC),
+        latest_event_time=datetime(2025, 1, 1, tzinfo=UTC),
     )
     message = convert.model_message(model)
     assert message.config.als.embedding_size == 8
@@ -225,7 +234,8 @@ def test_model_message():
     assert message.evaluation.segments[0].segment == model_pb2.SegmentEvaluation.SEGMENT_TAIL_ITEMS
     assert message.evaluation.segments[0].popularity[0].novelty == 0.6
     assert message.evaluation.holdout.cutoffs == [10, 20]
-    for told in (message, message.evaluation, message.evaluation.segments[0]):
+    evaluation = message.evaluation
+    for told in (message, evaluation, evaluation.segments[0], evaluation.live):
         given_fields = {field.name for field, _ in told.ListFields()}
         assert given_fields == set(told.DESCRIPTOR.fields_by_name)
 
@@ -240,3 +250,54 @@ def test_unknown_family_is_shown_without_settings():
     """A model of a family that this version does not know can be listed."""
     model = Model("m", "films", ModelConfig("later", {"x": 1}), 1, 1, 1, 1, "", 0.0)
     assert convert.model_message(model).config == model_pb2.ModelConfig()
+
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+LEARNED = Model("m1", "films", ModelConfig("als", {}), 1, 1, 1, 1, "", 0.0, latest_event_time=AT)
+RELEASE = Release("r1", "films", "m1", ReleaseState.READY, (), (), VectorIndex())
+
+
+def measured(holdout=None, release=None, model=LEARNED):
+    """The evaluation of a request."""
+    request = model_service_pb2.EvaluateModelRequest(model_id="m1", holdout=holdout)
+    return evaluations.measuring(request, model, CATALOG, release)
+
+
+def after(moment):
+    """A holdout of what came from a moment on."""
+    start = Timestamp()
+    start.FromDatetime(moment)
+    return model_pb2.Holdout(method="METHOD_AFTER", start_time=start)
+
+
+def test_an_evaluation_takes_the_latest_items():
+    """Without a holdout the latest item of each user is held out, and no index is asked."""
+    assert measured() == EvaluateRequest("films", "m1", Holdout())
+
+
+def test_an_index_is_asked_for_what_the_model_has_not_learned():
+    """What came later, and event types that taught nothing, measure a release."""
+    later = after(AT + timedelta(seconds=1))
+    assert measured(later, RELEASE).release_id == "r1"
+    buys = model_pb2.Holdout(method="METHOD_GIVEN", event_types=["buy"])
+    viewer = replace(LEARNED, event_types=("view",))
+    assert measured(buys, RELEASE, viewer).release_id == "r1"
+    for model, holdout in (
+        (LEARNED, None),
+        (LEARNED, after(AT)),
+        (LEARNED, buys),
+        (replace(LEARNED, latest_event_time=None), later),
+        (replace(viewer, event_types=("view", "buy")), buys),
+    ):
+        with pytest.raises(FailedPrecondition, match="may have learned") as caught:
+            measured(holdout, RELEASE, model)
+        assert caught.value.reason is Reason.WRONG_STATE
+
+
+def test_evaluations_that_are_refused():
+    """Nothing held out, another model's release, and one that can't be asked."""
+    assert fault(measured, model_pb2.Holdout(method="METHOD_NONE"))[0][0] == "holdout.method"
+    later = after(AT + timedelta(seconds=1))
+    assert fault(measured, later, replace(RELEASE, model_id="m2"))[0][0] == "release_id"
+    with pytest.raises(FailedPrecondition, match="not READY"):
+        measured(later, replace(RELEASE, state=ReleaseState.BUILDING))
