@@ -61,7 +61,7 @@ class LiveMeasure:
         longest = int(lists.seen.lengths.max(initial=0))
         found = self._index.nearest(lists.queries, depth + longest)
         live = lists.model.copy()
-        for user in np.flatnonzero(~np.isnan(lists.bounds)):
+        for user in np.flatnonzero(~np.isnan(lists.bounds)).tolist():
             rows, scores = self._unseen(found[user], lists.seen, user, depth)
             live[user] = -1
             live[user, : len(rows)] = rows
