@@ -9,10 +9,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
+import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from milvine.artifacts import Artifacts, CheckpointFile
 from milvine.domain.catalog import Catalog
+from milvine.domain.entity import from_micros
 from milvine.domain.errors import Cancelled
 from milvine.domain.model import (
     EpochReport,
@@ -27,7 +30,8 @@ from milvine.models.base import Dataset, Fitted, IsCancelled, Run
 from milvine.models.families import family_of, filled
 from milvine.models.serving import POPULARITY
 from milvine.training.dataset import build, fingerprint, popularity
-from milvine.training.evaluation import evaluate, split
+from milvine.training.evaluation import evaluate
+from milvine.training.holdout import part, with_history
 
 
 def train(  # noqa: PLR0913 - each is one thing that a training needs
@@ -38,6 +42,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     *,
     model_id: str,
     display_name: str,
+    event_types: tuple[str, ...] = (),
     artifacts: Artifacts,
     device: str,
     report: Callable[[TrainProgress], None],
@@ -47,12 +52,13 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     """Train a model, measure it on what is held out, train it again on everything and store it.
 
     Args:
-        table: Columns of `domain.interaction.INTERACTIONS`.
+        table: Columns of `domain.interaction.INTERACTIONS`; what GIVEN holds out, too.
         catalog: Declares the event types.
         config: The family and its settings; what is absent takes its default.
         holdout: What measures the model; with NONE it is not measured.
         model_id: The id of the model and its artifact.
         display_name: A name for people.
+        event_types: What the model learns from; empty for all.
         artifacts: Where the artifact goes.
         device: The torch device that fits.
         report: Told of each step and each epoch.
@@ -76,10 +82,14 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     work = _Work(config, holdout, device, report, cancelled, keeper)
     report(TrainProgress(TrainStage.READING, 0.0))
     dataset = build(table, catalog, family_of(config).learns_from)
-    measured = None if holdout.method is HoldoutMethod.NONE else work.measure(dataset)
+    is_measured = holdout.method is not HoldoutMethod.NONE
+    measured = work.measure(dataset, table, catalog) if is_measured else None
     if measured is not None and measured.fit.divergence:
         dataset, fit = measured.dataset, measured.fit
     else:
+        if event_types and holdout.method is HoldoutMethod.GIVEN:
+            taught = pc.is_in(table["event_type"], value_set=pa.array(event_types, pa.string()))
+            dataset = build(table.filter(taught), catalog, family_of(config).learns_from)
         fit = work.fit(dataset, TrainStage.FITTING)
     work.step(TrainStage.SAVING)
     model = Model(
@@ -95,8 +105,10 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
         epochs=fit.fitted.epochs,
         evaluation=measured.evaluation if measured else None,
         divergence=fit.divergence,
+        event_types=event_types,
         display_name=display_name,
         create_time=datetime.now(UTC),
+        latest_event_time=from_micros(int(dataset.histories.times.max())),
     )
     tensors = {**fit.fitted.tensors, POPULARITY: popularity(dataset)}
     artifacts.save(model_id, tensors, dataset.items.ids, _document(model))
@@ -154,14 +166,15 @@ class _Work:
     holdout_epochs: list[EpochReport] = field(default_factory=list)
     epochs: list[EpochReport] = field(default_factory=list)
 
-    def measure(self, dataset: Dataset) -> _Measured:
+    def measure(self, dataset: Dataset, events: pa.Table, catalog: Catalog) -> _Measured:
         """Fit on what is not held out and measure on what is."""
-        part, held_out = split(dataset, self.holdout)
-        fit = self.fit(part, TrainStage.FITTING_HOLDOUT)
-        self.step(TrainStage.EVALUATING)
         family = family_of(self.config)
+        train, held_out = part(dataset, events, catalog, family.learns_from, self.holdout)
+        learned = with_history(train)
+        fit = self.fit(learned, TrainStage.FITTING_HOLDOUT)
+        self.step(TrainStage.EVALUATING)
         evaluation = evaluate(
-            part,
+            train,
             held_out,
             family.encoder(family.config(self.config.settings), fit.fitted.tensors),
             fit.fitted.item_vectors,
@@ -169,7 +182,7 @@ class _Work:
             device=self.device,
             cancelled=self.cancelled,
         )
-        return _Measured(part, fit, evaluation)
+        return _Measured(learned, fit, evaluation)
 
     def fit(self, dataset: Dataset, stage: TrainStage) -> _Fit:
         """Fit and report each epoch."""
@@ -211,6 +224,5 @@ _UNMEASURED = {TrainStage.FITTING: (0.05, 0.95), TrainStage.SAVING: (0.95, 1.0)}
 
 
 def _document(model: Model) -> dict[str, object]:
-    document = asdict(model)
-    document["create_time"] = model.create_time and model.create_time.isoformat()
+    document: dict[str, object] = orjson.loads(orjson.dumps(model))
     return document
