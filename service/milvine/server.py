@@ -27,6 +27,7 @@ from milvine.releases import Releases
 from milvine.retrieval import ActiveReleases, People, Popularity, Retriever
 from milvine.settings import Settings, joined, no_port
 from milvine.stores import Stores
+from milvine.text import text_encoder
 from milvine.tls import server_credentials
 from milvine.training.device import resolve_device
 from milvine.vectors import Vectors
@@ -169,6 +170,7 @@ async def running(
     """
     if with_worker:
         resolve_device(settings.device)  # else the worker would end for it, again and again
+    text_encoder(settings.text_encoder)
     stores = Stores(settings)
     registry = CollectorRegistry()
     probe = health.aio.HealthServicer()

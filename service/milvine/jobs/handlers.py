@@ -26,17 +26,23 @@ from milvine.jobs.payloads import (
 from milvine.jobs.runner import Handler, Job
 from milvine.records import Records, StrayKind
 from milvine.releases import Builder
-from milvine.training import train
+from milvine.text import TextEncoder, text_encoder
+from milvine.training import read_texts, train
 from milvine.vectors import CollectionMissing, CollectionNotLoaded, Vectors
 
 DELETE_S = 30.0
 
 
 def handlers(
-    records: Records, vectors: Vectors, artifacts: Artifacts, *, device: str
+    records: Records,
+    vectors: Vectors,
+    artifacts: Artifacts,
+    *,
+    device: str,
+    encoder: TextEncoder | None = None,
 ) -> Mapping[OperationKind, Handler]:
-    """The handler of each kind."""
-    tasks = _Tasks(records, vectors, artifacts, device)
+    """The handler of each kind; the encoder reads texts of items, by default the hashing one."""
+    tasks = _Tasks(records, vectors, artifacts, device, encoder or text_encoder("hashing"))
     return {
         OperationKind.TRAIN: tasks.train,
         OperationKind.PUBLISH: tasks.publish,
@@ -46,12 +52,18 @@ def handlers(
 
 class _Tasks:
     def __init__(
-        self, records: Records, vectors: Vectors, artifacts: Artifacts, device: str
+        self,
+        records: Records,
+        vectors: Vectors,
+        artifacts: Artifacts,
+        device: str,
+        encoder: TextEncoder,
     ) -> None:
         self._records = records
         self._vectors = vectors
         self._artifacts = artifacts
         self._device = device
+        self._encoder = encoder
 
     async def train(self, job: Job) -> TrainResult:
         request = from_json(TrainRequest, job.operation.request)
@@ -84,6 +96,7 @@ class _Tasks:
             device=self._device,
             report=job.report,
             cancelled=job.must_stop.is_set,
+            texts=read_texts(self._records, catalog, self._encoder),
         )
         self._records.models.create(
             replace(model, event_types=request.event_types), made_by=job.operation

@@ -24,6 +24,7 @@ from milvine.domain.progress import TrainProgress, TrainStage
 from milvine.models.base import Dataset, Fitted, IsCancelled, Run
 from milvine.models.families import family_of, filled
 from milvine.models.serving import POPULARITY
+from milvine.training.content import ItemTexts, Learned, LearnedContent, learn_content
 from milvine.training.dataset import build, fingerprint, popularity
 from milvine.training.evaluation import evaluate, split
 
@@ -40,6 +41,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     device: str,
     report: Callable[[TrainProgress], None],
     cancelled: IsCancelled,
+    texts: ItemTexts | None = None,
 ) -> Model:
     """Train a model, measure it on what is held out, train it again on everything and store it.
 
@@ -54,6 +56,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
         device: The torch device that fits.
         report: Told of each step and each epoch.
         cancelled: Asked often enough that a cancel takes effect within a second.
+        texts: What items say; with it, the model learns where items without interactions belong.
 
     Raises:
         InvalidArgument: When a setting is out of its range.
@@ -70,6 +73,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     fitted = work.fit(dataset, TrainStage.FITTING)
     seconds = time.perf_counter() - start
     work.step(TrainStage.SAVING)
+    content = work.learn_content(texts, dataset, fitted) if texts else None
     model = Model(
         id=model_id,
         catalog_id=catalog.id,
@@ -84,8 +88,10 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
         evaluation=evaluation,
         display_name=display_name,
         create_time=datetime.now(UTC),
+        content=content.source if content else None,
     )
     tensors = {**fitted.tensors, POPULARITY: popularity(dataset)}
+    tensors |= content.tensors if content else {}
     artifacts.save(model_id, tensors, dataset.items.ids, _document(model))
     return model
 
@@ -132,6 +138,19 @@ class _Work:
             dataset,
             family.config(self.config.settings),
             Run(self.device, on_epoch, self.cancelled),
+        )
+
+    def learn_content(
+        self, texts: ItemTexts, dataset: Dataset, fitted: Fitted
+    ) -> LearnedContent | None:
+        """Learn where items belong by what they say."""
+        family = family_of(self.config)
+        encoder = family.encoder(family.config(self.config.settings), fitted.tensors)
+        return learn_content(
+            texts,
+            Learned(dataset.items, fitted.item_vectors, encoder.taste_dimension),
+            report=lambda share: self.tell(TrainStage.SAVING, share),
+            cancelled=self.cancelled,
         )
 
     def step(self, stage: TrainStage) -> None:

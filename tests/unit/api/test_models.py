@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from milvine.api.convert import models as convert
 from milvine.domain.catalog import Catalog, EventType
 from milvine.domain.model import (
+    ContentSource,
     EpochReport,
     Evaluation,
     Holdout,
@@ -140,6 +141,7 @@ def test_model_message():
         display_name="first",
         event_types=("view",),
         create_time=datetime(2026, 1, 1, tzinfo=UTC),
+        content=ContentSource(("title",), "hashing", "hashing-1", 9, 0.25),
     )
     message = convert.model_message(model)
     assert message.config.als.embedding_size == 8
@@ -150,6 +152,9 @@ def test_model_message():
     )
     assert message.train_duration == Duration(seconds=1, nanos=500_000_000)
     assert message.evaluation.model[0].hit_rate == 0.4
+    assert message.content_map == model_pb2.ContentMap(
+        text_fields=["title"], text_encoder="hashing", item_count=9, explained_variance=0.25
+    )
     assert message.evaluation.holdout.cutoffs == [10, 20]
     given_fields = {field.name for field, _ in message.ListFields()}
     assert given_fields == set(message.DESCRIPTOR.fields_by_name)

@@ -9,6 +9,7 @@ from milvine.api.convert.values import check_count, display_name, duration, rais
 from milvine.domain.catalog import Catalog
 from milvine.domain.errors import InvalidArgument, Violation
 from milvine.domain.model import (
+    ContentSource,
     EpochReport,
     Evaluation,
     Holdout,
@@ -66,7 +67,19 @@ def model_message(model: Model) -> model_pb2.Model:
         train_duration=duration(model.train_seconds),
         epochs=epoch_messages(model.epochs),
         event_types=model.event_types,
+        content_map=_content_message(model.content),
         create_time=timestamp(model.create_time),
+    )
+
+
+def _content_message(content: ContentSource | None) -> model_pb2.ContentMap | None:
+    if content is None:
+        return None
+    return model_pb2.ContentMap(
+        text_fields=content.text_fields,
+        text_encoder=content.text_encoder,
+        item_count=content.item_count,
+        explained_variance=content.explained,
     )
 
 
