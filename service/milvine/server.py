@@ -24,7 +24,7 @@ from milvine.models import families
 from milvine.models.base import Family
 from milvine.records import Records
 from milvine.releases import Releases
-from milvine.retrieval import ActiveReleases, People, Popularity, Retriever
+from milvine.retrieval import ActiveReleases, MappedItems, People, Popularity, Retriever
 from milvine.settings import Settings, joined, no_port
 from milvine.stores import Stores
 from milvine.text import text_encoder
@@ -108,7 +108,10 @@ class LiveServices(Services):
     def _active_releases(self) -> ActiveReleases:
         if self._active is None:
             self._active = ActiveReleases(
-                self._stores.records, self._stores.artifacts, refresh_s=self._settings.refresh_s
+                self._stores.records,
+                self._stores.artifacts,
+                refresh_s=self._settings.refresh_s,
+                mapped=MappedItems(self._stores.records, self._stores.vectors),
             )
         return self._active
 

@@ -21,6 +21,7 @@ from milvine.records import Records
 from milvine.releases.follow import carry_changes
 from milvine.releases.gate import SAMPLE, best_scores, measure_recall
 from milvine.releases.lifecycle import Releases
+from milvine.releases.placing import with_new_items
 from milvine.releases.rows import (
     Chunk,
     Metadata,
@@ -48,13 +49,20 @@ class Source:
     served: ServingModel
     metadata: Mapping[Side, Metadata]
     items: NDArray[np.int64]
-    """The rows of the model's items that are not deleted."""
+    """The rows of the model's items that are not deleted, and of those placed by content."""
     users: Users
 
     @property
     def counts(self) -> Mapping[Side, int]:
         """The rows of a collection of each side."""
         return {Side.ITEM: len(self.items), Side.USER: len(self.users.known)}
+
+    async def with_new_items(self) -> Source:
+        """With the items that the model did not learn, where what they say places them."""
+        items = self.metadata[Side.ITEM].fields
+        served = await with_new_items(self.served, items)
+        added = np.arange(len(self.served.items), len(served.items))
+        return replace(self, served=served, items=np.append(self.items, added))
 
     def chunks(self, side: Side) -> Iterator[Chunk]:
         """The rows of a collection of a side."""
@@ -131,6 +139,7 @@ class Builder:
     ) -> Release:
         revision = await asyncio.to_thread(self._records.catalogs.revision, release.catalog_id)
         source = await asyncio.to_thread(self._read, release)
+        source = await source.with_new_items()
         sides = {
             side: layout(release, side, source.served.dimension, source.served.taste_dimension)
             for side in Side

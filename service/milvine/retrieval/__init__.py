@@ -2,6 +2,7 @@
 
 from milvine.retrieval.active import Active, ActiveReleases
 from milvine.retrieval.bulk import RecommendedPage, recommend_all
+from milvine.retrieval.mapped import MappedItems
 from milvine.retrieval.people import People
 from milvine.retrieval.popularity import Popularity
 from milvine.retrieval.retriever import Retriever
@@ -9,6 +10,7 @@ from milvine.retrieval.retriever import Retriever
 __all__ = [
     "Active",
     "ActiveReleases",
+    "MappedItems",
     "People",
     "Popularity",
     "RecommendedPage",

@@ -68,7 +68,7 @@ def test_a_page_of_items_comes_back(person, shown):
     assert (known.vector is None) == (person.vector is None)
     assert known.vector is None or known.vector.tobytes() == person.vector.tobytes()
     assert sorted(known.seen) == sorted(set(person.seen))
-    assert found.shown_rows().tolist() == shown
+    assert found.shown_rows(ITEMS).tolist() == shown
     assert found.shown_ids(ITEMS) == ITEMS.take(rows)
 
 
