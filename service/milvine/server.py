@@ -24,7 +24,7 @@ from milvine.models import families
 from milvine.models.base import Family
 from milvine.records import Records
 from milvine.releases import Releases
-from milvine.retrieval import ActiveReleases, MappedItems, People, Popularity, Retriever
+from milvine.retrieval import ActiveReleases, MappedItems, People, Popularity, Retriever, TextSearch
 from milvine.settings import Settings, joined, no_port
 from milvine.stores import Stores
 from milvine.text import text_encoder
@@ -77,6 +77,12 @@ class LiveServices(Services):
             )
             self._retriever = (vectors, made)
         return self._retriever[1]
+
+    @property
+    def text_search(self) -> TextSearch:
+        """Retrieval by text over the stores as they are connected now."""
+        counted = self._counted(self._stores.records)
+        return TextSearch(self._stores.vectors, self.people, self._active_releases, counted)
 
     def _counted(self, records: Records) -> Popularity:
         """Counts outlive a connection to the vector store, as they come from the records."""

@@ -56,6 +56,7 @@ class Reason(StrEnum):
     INTERNAL_FAULT = "INTERNAL_FAULT"
     ARTIFACT_DAMAGED = "ARTIFACT_DAMAGED"
     LIMIT_REACHED = "LIMIT_REACHED"
+    NO_TEXT_INDEX = "NO_TEXT_INDEX"
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ class _Tasks:
 
     async def publish(self, job: Job) -> PublishResult:
         request = from_json(PublishRequest, job.operation.request)
-        builder = Builder(self._records, self._vectors, self._artifacts)
+        builder = Builder(self._records, self._vectors, self._artifacts, encoder=self._encoder)
         await builder.build(request, job.operation, job.report)
         return PublishResult(request.release_id)
 

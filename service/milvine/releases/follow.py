@@ -26,6 +26,7 @@ from milvine.models.serving import ServingModel, load_serving_model
 from milvine.records import Change, Records
 from milvine.releases.placing import Placer
 from milvine.releases.rows import project
+from milvine.releases.texts import TextCarrier
 from milvine.vectors import Vectors
 from milvine.vectors.layout import Layout, layout
 
@@ -170,7 +171,9 @@ async def carry_changes(
     until = await asyncio.to_thread(records.catalogs.revision, release.catalog_id)
     for side in Side:
         target = layout(release, side, served.dimension, served.taste_dimension)
-        carrier = _Carrier(vectors, target, served, side)
+        carriers: list[_Carrier | TextCarrier] = [_Carrier(vectors, target, served, side)]
+        if side is Side.ITEM and release.text:
+            carriers.append(TextCarrier.of(vectors, release, release.text))
         revision, last_id = since, ""
         while page := await asyncio.to_thread(
             records.entities.changes,
@@ -181,7 +184,8 @@ async def carry_changes(
             until=until,
             limit=PAGE,
         ):
-            await carrier.carry(page)
+            for carrier in carriers:
+                await carrier.carry(page)
             revision, last_id = page[-1].revision, page[-1].id
             if on_page:
                 await on_page()

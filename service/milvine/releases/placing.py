@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -11,11 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvine.domain.entity import FieldValue, text_of
-from milvine.domain.errors import FailedPrecondition, Reason
-from milvine.domain.model import ContentSource
 from milvine.models.content import ContentMap
 from milvine.models.serving import ServingModel
-from milvine.text import TextEncoder, text_encoder
+from milvine.text import TextEncoder, same_encoder
 
 _BATCH = 256
 """Texts that are encoded at a time; between them the work can be stopped."""
@@ -28,7 +26,8 @@ class Placer:
     """Places items by what they say."""
 
     map: ContentMap
-    source: ContentSource
+    fields: tuple[str, ...]
+    """The names of the fields that say it."""
     encoder: TextEncoder
 
     @classmethod
@@ -36,41 +35,38 @@ class Placer:
         """What places items for a model; None where it learned no map.
 
         Raises:
-            InvalidArgument: The encoder of the map is not installed here.
-            FailedPrecondition: The encoder makes other vectors now than when the map was learned.
+            FailedPrecondition: The map's encoder is not installed here, or makes other vectors now.
         """
         source = served.model.content
         if served.content is None or source is None:
             return None
-        encoder = text_encoder(source.text_encoder)
-        if encoder.fingerprint != source.fingerprint:
-            raise FailedPrecondition(
-                f"model {served.model.id!r} learned where items belong from the vectors of "
-                f"{source.fingerprint}, this version makes those of {encoder.fingerprint}; "
-                "train again",
-                Reason.WRONG_STATE,
-                {"model_id": served.model.id},
-            )
-        return cls(served.content, source, encoder)
+        encoder = same_encoder(source.text_encoder, source.fingerprint)
+        return cls(served.content, source.text_fields, encoder)
 
     async def place(self, items: Mapping[str, Fields]) -> dict[str, NDArray[np.float32]]:
         """The vectors, (dimension,), of those of some items that say something, by id."""
-        texts = {i: text_of(fields, self.source.text_fields) for i, fields in items.items()}
-        told = [(id_, text) for id_, text in texts.items() if text]
         placed: dict[str, NDArray[np.float32]] = {}
-        for start in range(0, len(told), _BATCH):
-            ids, some = zip(*told[start : start + _BATCH], strict=True)
-            content = await asyncio.to_thread(self.encoder.encode, some)
+        async for ids, content in encoded(self.encoder, self.fields, items):
             placed.update(zip(ids, self.map.vectors(content), strict=True))
         return placed
+
+
+async def encoded(
+    encoder: TextEncoder, names: Sequence[str], items: Mapping[str, Fields]
+) -> AsyncIterator[tuple[list[str], NDArray[np.float32]]]:
+    """The ids and text vectors of those of some items that say something, some at a time."""
+    texts = {i: text_of(fields, names) for i, fields in items.items()}
+    ids = [id_ for id_, text in texts.items() if text]
+    for start in range(0, len(ids), _BATCH):
+        some = ids[start : start + _BATCH]
+        yield some, await asyncio.to_thread(encoder.encode, [texts[id_] for id_ in some])
 
 
 async def with_new_items(served: ServingModel, items: Mapping[str, Fields]) -> ServingModel:
     """The model with those of some items that it did not learn, placed by what they say.
 
     Raises:
-        InvalidArgument: The encoder of the model's map is not installed here.
-        FailedPrecondition: The encoder makes other vectors now than when the map was learned.
+        FailedPrecondition: The map's encoder is not installed here, or makes other vectors now.
     """
     placer = Placer.of(served)
     if placer is None or not items:

@@ -6,6 +6,7 @@ from milvine.retrieval.mapped import MappedItems
 from milvine.retrieval.people import People
 from milvine.retrieval.popularity import Popularity
 from milvine.retrieval.retriever import Retriever
+from milvine.retrieval.text_search import TextSearch
 
 __all__ = [
     "Active",
@@ -15,5 +16,6 @@ __all__ = [
     "Popularity",
     "RecommendedPage",
     "Retriever",
+    "TextSearch",
     "recommend_all",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
+from milvine.domain.errors import FailedPrecondition, InvalidArgument, Reason
 from milvine.text.base import TextEncoder
 from milvine.text.hashing import DIMENSION, HashingEncoder
 from milvine.text.minilm import MiniLmEncoder
@@ -39,6 +40,31 @@ def text_encoder(name: str) -> TextEncoder:
     check_name(name)
     hashing = _HASHING.fullmatch(name)
     return HashingEncoder(name, _dimension(hashing)) if hashing else MiniLmEncoder()
+
+
+def same_encoder(name: str, fingerprint: str) -> TextEncoder:
+    """The encoder that something was built with, by its name and fingerprint.
+
+    Raises:
+        FailedPrecondition: It is not installed here, or makes other vectors in this version.
+    """
+    try:
+        encoder = text_encoder(name)
+    except InvalidArgument as exc:
+        raise FailedPrecondition(
+            f"it was built with the encoder {name!r}, which needs the extra `text`: "
+            "pip install 'milvine[text]'",
+            Reason.WRONG_STATE,
+            {"text_encoder": name},
+        ) from exc
+    if encoder.fingerprint != fingerprint:
+        raise FailedPrecondition(
+            f"it was built with text vectors of {fingerprint}, this version makes those of "
+            f"{encoder.fingerprint}; train and publish again",
+            Reason.WRONG_STATE,
+            {"text_encoder": name},
+        )
+    return encoder
 
 
 def _dimension(hashing: re.Match[str]) -> int:

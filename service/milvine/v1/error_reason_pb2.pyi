@@ -100,6 +100,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: a training's loss is no longer finite. Look for extreme
     values among the interactions and the settings.
     """
+    ERROR_REASON_NO_TEXT_INDEX: _ErrorReason.ValueType  # 30
+    """FAILED_PRECONDITION: the release has no texts to search. Declare `embed_text`
+    for a field of items, and publish again.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons in the `google.rpc.ErrorInfo` of every error, whose domain is
@@ -183,5 +187,9 @@ ERROR_REASON_LIMIT_REACHED: ErrorReason.ValueType  # 28
 ERROR_REASON_TRAINING_DIVERGED: ErrorReason.ValueType  # 29
 """FAILED_PRECONDITION: a training's loss is no longer finite. Look for extreme
 values among the interactions and the settings.
+"""
+ERROR_REASON_NO_TEXT_INDEX: ErrorReason.ValueType  # 30
+"""FAILED_PRECONDITION: the release has no texts to search. Declare `embed_text`
+for a field of items, and publish again.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
