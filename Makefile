@@ -16,7 +16,7 @@ MODEL ?= als
 VECTORS ?= lite
 ENCODER ?= hashing
 
-.PHONY: bench bench-cold bench-quality bench-ingest bench-serving bench-bulk bench-streaming up down
+.PHONY: bench bench-cold bench-quality bench-ingest bench-serving bench-bulk bench-streaming bench-training up down
 .PHONY: setup demo run test check protos image fmt ci clean
 
 setup: $(STAMP)
@@ -72,6 +72,10 @@ bench-cold: setup
 
 bench-ingest: setup
 	$(BIN)/python -m tests.bench.ingest
+
+# MODEL=als measures ALS alone, else every family.
+bench-training: setup
+	$(BIN)/python -m tests.bench.training "$(DATA)" $(if $(filter command,$(firstword $(origin MODEL))),--model "$(MODEL)")
 
 bench-serving: setup
 	$(BIN)/python -m tests.bench.serving

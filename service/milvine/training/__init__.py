@@ -1,7 +1,19 @@
 """Training: interactions in, a measured model out."""
 
 from milvine.training.content import ItemTexts, read_texts
-from milvine.training.evaluation import evaluate, ranking_metrics, split
+from milvine.training.evaluation import evaluate
+from milvine.training.holdout import split
+from milvine.training.measuring import Measuring, measure
+from milvine.training.metrics import ranking_metrics
 from milvine.training.train import train
 
-__all__ = ["ItemTexts", "evaluate", "ranking_metrics", "read_texts", "split", "train"]
+__all__ = [
+    "ItemTexts",
+    "Measuring",
+    "evaluate",
+    "measure",
+    "ranking_metrics",
+    "read_texts",
+    "split",
+    "train",
+]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from milvine.artifacts.store import Artifacts
 from milvine.domain.catalog import Catalog
+from milvine.domain.entity import from_micros
 from milvine.domain.errors import Cancelled
 from milvine.domain.model import (
     EpochReport,
@@ -26,7 +29,8 @@ from milvine.models.families import family_of, filled
 from milvine.models.serving import POPULARITY
 from milvine.training.content import ItemTexts, Learned, LearnedContent, learn_content
 from milvine.training.dataset import build, fingerprint, popularity
-from milvine.training.evaluation import evaluate, split
+from milvine.training.evaluation import evaluate
+from milvine.training.holdout import part, with_history
 
 
 def train(  # noqa: PLR0913 - each is one thing that a training needs
@@ -37,6 +41,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     *,
     model_id: str,
     display_name: str,
+    event_types: tuple[str, ...] = (),
     artifacts: Artifacts,
     device: str,
     report: Callable[[TrainProgress], None],
@@ -46,12 +51,13 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     """Train a model, measure it on what is held out, train it again on everything and store it.
 
     Args:
-        table: Columns of `domain.interaction.INTERACTIONS`.
+        table: Columns of `domain.interaction.INTERACTIONS`; what GIVEN holds out, too.
         catalog: Declares the event types.
         config: The family and its settings; what is absent takes its default.
         holdout: What measures the model; with NONE it is not measured.
         model_id: The id of the model and its artifact.
         display_name: A name for people.
+        event_types: What the model learns from; empty for all.
         artifacts: Where the artifact goes.
         device: The torch device that fits.
         report: Told of each step and each epoch.
@@ -68,7 +74,11 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     work = _Work(config, holdout, device, report, cancelled)
     report(TrainProgress(TrainStage.READING, 0.0))
     dataset = build(table, catalog, family_of(config).learns_from)
-    evaluation = None if holdout.method is HoldoutMethod.NONE else work.measure(dataset)
+    measured = holdout.method is not HoldoutMethod.NONE
+    evaluation = work.measure(dataset, table, catalog) if measured else None
+    if event_types and holdout.method is HoldoutMethod.GIVEN:
+        taught = pc.is_in(table["event_type"], value_set=pa.array(event_types, pa.string()))
+        dataset = build(table.filter(taught), catalog, family_of(config).learns_from)
     start = time.perf_counter()
     fitted = work.fit(dataset, TrainStage.FITTING)
     seconds = time.perf_counter() - start
@@ -86,9 +96,11 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
         train_seconds=seconds,
         epochs=fitted.epochs,
         evaluation=evaluation,
+        event_types=event_types,
         display_name=display_name,
         create_time=datetime.now(UTC),
         content=content.source if content else None,
+        latest_event_time=from_micros(int(dataset.histories.times.max())),
     )
     tensors = {**fitted.tensors, POPULARITY: popularity(dataset)}
     tensors |= content.tensors if content else {}
@@ -108,14 +120,14 @@ class _Work:
     holdout_epochs: list[EpochReport] = field(default_factory=list)
     epochs: list[EpochReport] = field(default_factory=list)
 
-    def measure(self, dataset: Dataset) -> Evaluation | None:
+    def measure(self, dataset: Dataset, events: pa.Table, catalog: Catalog) -> Evaluation | None:
         """Fit on what is not held out and measure on what is."""
-        part, held_out = split(dataset, self.holdout)
-        fitted = self.fit(part, TrainStage.FITTING_HOLDOUT)
-        self.step(TrainStage.EVALUATING)
         family = family_of(self.config)
+        train, held_out = part(dataset, events, catalog, family.learns_from, self.holdout)
+        fitted = self.fit(with_history(train), TrainStage.FITTING_HOLDOUT)
+        self.step(TrainStage.EVALUATING)
         return evaluate(
-            part,
+            train,
             held_out,
             family.encoder(family.config(self.config.settings), fitted.tensors),
             fitted.item_vectors,
@@ -177,6 +189,5 @@ _UNMEASURED = {TrainStage.FITTING: (0.05, 0.95), TrainStage.SAVING: (0.95, 1.0)}
 
 
 def _document(model: Model) -> dict[str, object]:
-    document = asdict(model)
-    document["create_time"] = model.create_time and model.create_time.isoformat()
+    document: dict[str, object] = orjson.loads(orjson.dumps(model))
     return document
