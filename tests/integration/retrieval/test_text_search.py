@@ -8,12 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from milvine.api import build_server
+from milvine.client import Client, RpcError
 from milvine.domain.entity import Entity, Side
 from milvine.domain.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
 from milvine.domain.hit import Source
 from milvine.domain.query import Selection, TextQuery, UserSubject, Weights
 from milvine.text import text_encoder
-from tests.integration.retrieval.shop import TIMEOUT_S, learned, new
+from tests.integration.api.conftest import RecordsOnly
+from tests.integration.retrieval.shop import GROUPS, TIMEOUT_S, Shop, learned, new
 from tests.integration.world import make_world, publish
 
 ALL = [*map(learned, range(120)), *map(new, range(12))]
@@ -126,6 +129,35 @@ async def test_texts_follow_their_items(shop):
     assert not (await found(shop, words, **ours)).hits
 
 
+async def test_a_client_searches(shop):
+    """Over gRPC: texts, filters with parameters, fields, someone, and what is wrong."""
+    services = RecordsOnly(shop.stores.records, text_search=shop.text_search())
+    server = build_server(services)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    async with Client(address) as client:
+        answer = await client.search_items(
+            shop.catalog.id,
+            "detective story",
+            filter="is_new == {new}",
+            filter_params={"new": True},
+            return_fields=["title"],
+            page_size=3,
+        )
+        assert [hit.fields["title"] for hit in answer.hits] == [GROUPS[1]] * 3
+        assert not answer.is_short
+        assert not answer.is_popular
+        options = {"user": "reader 0", "weights": (0.0, 1.0)}
+        suited = await client.search_items(shop.catalog.id, "detective", **options)
+        assert {int(hit.id.split()[1]) % 3 for hit in suited.hits} == {0}
+        stranger = await client.search_items(shop.catalog.id, "detective", user="a stranger")
+        assert stranger.is_popular
+        with pytest.raises(RpcError) as caught:
+            await client.search_items(shop.catalog.id, "detective", filter="nothing == 1")
+        assert caught.value.reason == "INVALID_FILTER"
+    await server.stop(None)
+
+
 async def test_bad_searches(shop):
     """Each says what is wrong."""
     with pytest.raises(InvalidArgument, match="says nothing"):
@@ -143,13 +175,7 @@ async def test_a_release_without_texts(stores):
     world = await make_world(stores)
     release = await publish(stores, world, f"textless_{world.catalog.id}")
     assert release.text is None
-    shop = await _of(stores, world, release)
+    shop = Shop(stores, world.catalog, release)
     with pytest.raises(FailedPrecondition, match="embed_text") as caught:
         await found(shop)
     assert caught.value.reason is Reason.NO_TEXT_INDEX
-
-
-async def _of(stores, world, release):
-    from tests.integration.retrieval.shop import Shop  # noqa: PLC0415 - used here alone
-
-    return Shop(stores, world.catalog, release)
