@@ -53,6 +53,7 @@ def model_message(model: Model) -> model_pb2.Model:
         epochs=epoch_messages(model.epochs),
         event_types=model.event_types,
         content_map=_content_message(model.content),
+        divergence=model.divergence,
         create_time=timestamp(model.create_time),
         latest_event_time=timestamp(model.latest_event_time),
     )
