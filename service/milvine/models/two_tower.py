@@ -92,8 +92,8 @@ class TwoTower:
             Negatives(_shares(histories, item_count, config).to(run.device), item_count),
             validation,
         )
-        reports = learn(learner, config, run)
-        return Fitted(learner.tensors(), reports)
+        learned = learn(learner, config, run)
+        return Fitted(learner.tensors(), *learned)
 
     def encoder(self, config: TwoTowerConfig, tensors: Tensors) -> Encoder:
         """The encoder: the user's tower."""
