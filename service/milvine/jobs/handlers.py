@@ -132,14 +132,15 @@ class _Tasks:
     def _evaluate(self, request: EvaluateRequest, job: Job, live: LiveItems | None) -> None:
         model = self._records.models.get(request.model_id)
         read = request.holdout.read(model.event_types)
-        evaluation = measure(
-            self._records.interactions.scan(model.catalog_id, event_types=read or None),
-            self._records.catalogs.get(model.catalog_id),
-            model,
-            request.holdout,
-            Measuring(self._artifacts, self._device, job.report, job.must_stop.is_set),
-            live=live,
-        )
+        with memory_told(model.config):
+            evaluation = measure(
+                self._records.interactions.scan(model.catalog_id, event_types=read or None),
+                self._records.catalogs.get(model.catalog_id),
+                model,
+                request.holdout,
+                Measuring(self._artifacts, self._device, job.report, job.must_stop.is_set),
+                live=live,
+            )
         self._records.models.set_evaluation(model.id, evaluation, made_by=job.operation)
 
     async def _live_items(self, request: EvaluateRequest) -> LiveItems:
