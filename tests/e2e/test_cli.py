@@ -167,6 +167,29 @@ def test_trained_models_are_measured(filled):
     assert "popularity @20" in shown
 
 
+def test_a_live_index_is_measured(filled, folder):
+    """What users did after a training measures the model as it is, and the index beside it."""
+    (folder / "went_on.json").write_text(json.dumps(CATALOG | {"catalog_id": "went_on"}))
+    call(filled, "catalogs", "create", folder / "went_on.json")
+    call(filled, "import", "interactions", "went_on", folder / "events.csv")
+    model = call(filled, "train", "went_on", *TRAIN)["model_id"]
+    asked = ("evaluate", model, "--holdout", "after", "--live")
+    refused = invoke(filled, *asked)
+    assert refused.exit_code == 1
+    assert f"milvine publish {model}" in refused.stderr
+    call(filled, "publish", model)
+    later = [
+        (f"u{u}", f"i{i}", 1_800_000_000) for u in range(USERS) for i in range(u % 3, ITEMS, 3)
+    ]
+    write(folder / "later.csv", ("user_id", "item_id", "event_time"), later)
+    call(filled, "import", "interactions", "went_on", folder / "later.csv")
+    evaluation = call(filled, *asked)["evaluation"]
+    assert not evaluation["fitted_anew"]
+    assert evaluation["live"]["index_recall"] == 1.0
+    assert evaluation["model"][0]["recall"] > evaluation["popularity"][0]["recall"]
+    assert "live @10" in invoke(filled, *asked).stdout
+
+
 def test_models_are_compared(filled):
     """Models that were measured alike stand side by side; of others, it is said and not marked."""
     first, second = (
