@@ -24,9 +24,10 @@ from milvine.models import families
 from milvine.models.base import Family
 from milvine.records import Records
 from milvine.releases import Releases
-from milvine.retrieval import ActiveReleases, People, Popularity, Retriever
+from milvine.retrieval import ActiveReleases, MappedItems, People, Popularity, Retriever, TextSearch
 from milvine.settings import Settings, joined, no_port
 from milvine.stores import Stores
+from milvine.text import text_encoder
 from milvine.tls import server_credentials
 from milvine.training.device import resolve_device
 from milvine.vectors import Vectors
@@ -52,6 +53,7 @@ class LiveServices(Services):
         self._people: People | None = None
         self._popularity: Popularity | None = None
         self._retriever: tuple[Vectors, Retriever] | None = None
+        self._text_search: tuple[Vectors, TextSearch] | None = None
 
     @property
     def records(self) -> Records:
@@ -73,6 +75,17 @@ class LiveServices(Services):
             )
             self._retriever = (vectors, made)
         return self._retriever[1]
+
+    @property
+    def text_search(self) -> TextSearch:
+        """Retrieval by text over the stores as they are connected now."""
+        vectors = self._stores.vectors
+        if self._text_search is None or self._text_search[0] is not vectors:
+            records = self._stores.records
+            placed, counted = self._placed(records), self._counted(records)
+            made = TextSearch(vectors, placed, self._active_releases, counted)
+            self._text_search = (vectors, made)
+        return self._text_search[1]
 
     def _placed(self, records: Records) -> People:
         """What is remembered of users outlives a connection to the vector store, too."""
@@ -110,7 +123,10 @@ class LiveServices(Services):
     def _active_releases(self) -> ActiveReleases:
         if self._active is None:
             self._active = ActiveReleases(
-                self._stores.records, self._stores.artifacts, refresh_s=self._settings.refresh_s
+                self._stores.records,
+                self._stores.artifacts,
+                refresh_s=self._settings.refresh_s,
+                mapped=MappedItems(self._stores.records, self._stores.vectors),
             )
         return self._active
 
@@ -172,6 +188,7 @@ async def running(
     """
     if with_worker:
         resolve_device(settings.device)  # else the worker would end for it, again and again
+    text_encoder(settings.text_encoder)
     stores = Stores(settings)
     registry = CollectorRegistry()
     probe = health.aio.HealthServicer()

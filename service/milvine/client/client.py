@@ -32,6 +32,7 @@ from milvine.v1 import (
     release_service_pb2_grpc,
     retrieval_service_pb2,
     retrieval_service_pb2_grpc,
+    tuning_pb2,
     user_service_pb2,
     user_service_pb2_grpc,
 )
@@ -311,6 +312,57 @@ class Client:
         started = await self._caller.call(self._models.TrainModel, request)
         return OperationHandle(started.name, self._caller, self._operations)
 
+    async def tune(  # noqa: PLR0913 - what the request has
+        self,
+        catalog_id: str,
+        config: model_pb2.ModelConfig | Mapping[str, requests.Settings],
+        space: Mapping[str, requests.Searched],
+        *,
+        trial_count: int = 0,
+        metric: str = "ndcg",
+        cutoff: int = 0,
+        holdout: requests.Settings | model_pb2.Holdout | None = None,
+        event_types: Sequence[str] = (),
+        seed: int = 0,
+        train_best: bool = False,
+        display_name: str = "",
+    ) -> OperationHandle[tuning_pb2.Tuning]:
+        """Search for the settings of a family that do best on what is held out.
+
+        Args:
+            catalog_id: What to learn from.
+            config: The family and the settings that are fixed, as `{"als": {"epochs": 10}}`.
+            space: Where other settings are looked for, by name: `(low, high)`,
+                `(low, high, "log")`, a list of values, or a message.
+            trial_count: How many are tried; 0 for 20.
+            metric: `ndcg`, `recall`, `mrr` or `hit_rate`.
+            cutoff: The length of the lists that are measured; 0 for 20.
+            holdout: What is held out; without it the latest item of each user.
+            event_types: What to learn from; empty for all.
+            seed: With the same seed and data, it tries the same.
+            train_best: Whether a model is trained with the best settings afterwards;
+                `operation(tuning.train_operation)` follows it.
+            display_name: A name for that model.
+
+        Raises:
+            ValueError: When the metric or a part of the space has another form.
+        """
+        request = model_service_pb2.TuneModelRequest(
+            catalog_id=catalog_id,
+            config=requests.family_config(config),
+            space=requests.space(space),
+            trial_count=trial_count,
+            metric=requests.metric(metric),
+            cutoff=cutoff,
+            holdout=requests.holdout(holdout),
+            event_types=event_types,
+            seed=seed,
+            train_best=train_best,
+            display_name=display_name,
+        )
+        started = await self._caller.call(self._models.TuneModel, request)
+        return OperationHandle(started.name, self._caller, self._operations)
+
     async def get_model(self, model_id: str) -> model_pb2.Model:
         """Get a model."""
         request = model_service_pb2.GetModelRequest(model_id=model_id)
@@ -519,6 +571,52 @@ class Client:
             after_user_id=after,
         )
         return recommend_all(self._caller, self._retrieval.RecommendAll, request)
+
+    async def search_items(  # noqa: PLR0913 - what the request has
+        self,
+        catalog_id: str,
+        query: str,
+        *,
+        user: str | None = None,
+        history: Sequence[types.HistoryEvent | str] | None = None,
+        weights: tuple[float, float] | None = None,
+        page_size: int = 0,
+        filter: str = "",  # noqa: A002 - the request's name
+        filter_params: Mapping[str, types.Parameter] | None = None,
+        exclude: Iterable[str] = (),
+        exclude_seen: bool = False,
+        return_fields: Sequence[str] = (),
+        release: str = "",
+        strong: bool = False,
+    ) -> types.FoundItems:
+        """Find the items whose texts are most like a query's, for anyone or for someone.
+
+        Args:
+            catalog_id: the catalog.
+            query: what to search for.
+            user: for whom, the id of a user.
+            history: in place of a user, items or events, oldest first.
+            weights: of the text and of the fit to whom it is for; None: by reciprocal rank.
+            page_size: how many hits; 0: 10.
+            filter: what every hit must match, such as `year >= {year}`.
+            filter_params: the values of the filter's placeholders.
+            exclude: items that must not be among the hits.
+            exclude_seen: whether items of the history must not be, either.
+            return_fields: the fields to return with each hit; `["*"]`: all.
+            release: the release to ask; empty: the active one.
+            strong: whether to reflect every acknowledged interaction, of other servers too.
+        """
+        request = requests.search(catalog_id, query, user, history, weights)
+        request.page_size = page_size
+        request.filter = filter
+        request.exclude_item_ids.extend(exclude)
+        request.exclude_seen = exclude_seen
+        request.return_fields.extend(return_fields)
+        request.release_id = release
+        request.consistency = requests.consistency(strong=strong)
+        for name, value in types.value_messages(filter_params or {}).items():
+            request.filter_params[name].CopyFrom(value)
+        return types.found_items(await self._caller.call(self._retrieval.SearchItems, request))
 
     async def rank_items(  # noqa: PLR0913 - what the request has
         self,

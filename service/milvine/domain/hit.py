@@ -85,6 +85,7 @@ class Source(StrEnum):
 
     PERSONAL = "PERSONAL"
     POPULAR = "POPULAR"
+    TEXT = "TEXT"
 
 
 class SearchMethod(StrEnum):

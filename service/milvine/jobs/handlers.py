@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from milvine.artifacts import Artifacts
 from milvine.domain.entity import Side
@@ -21,24 +22,35 @@ from milvine.jobs.payloads import (
     PublishResult,
     TrainRequest,
     TrainResult,
+    TuneResult,
     from_json,
 )
 from milvine.jobs.runner import Handler, Job, Stop
+from milvine.jobs.tuning import search
 from milvine.records import Records, StrayKind
 from milvine.releases import Builder, LiveItems, live_items_of
-from milvine.training import Measuring, measure, memory_told, train
+from milvine.text import TextEncoder, text_encoder
+from milvine.training import Measuring, measure, memory_told, read_texts, train
 from milvine.vectors import CollectionMissing, CollectionNotLoaded, Vectors
 
 DELETE_S = 30.0
 
+T = TypeVar("T")
+
 
 def handlers(
-    records: Records, vectors: Vectors, artifacts: Artifacts, *, device: str
+    records: Records,
+    vectors: Vectors,
+    artifacts: Artifacts,
+    *,
+    device: str,
+    encoder: TextEncoder | None = None,
 ) -> Mapping[OperationKind, Handler]:
-    """The handler of each kind."""
-    tasks = _Tasks(records, vectors, artifacts, device)
+    """The handler of each kind; the encoder reads texts of items, by default the hashing one."""
+    tasks = _Tasks(records, vectors, artifacts, device, encoder or text_encoder("hashing"))
     return {
         OperationKind.TRAIN: tasks.train,
+        OperationKind.TUNE: tasks.tune,
         OperationKind.EVALUATE: tasks.evaluate,
         OperationKind.PUBLISH: tasks.publish,
         OperationKind.ERASE_USER: tasks.erase_user,
@@ -47,12 +59,18 @@ def handlers(
 
 class _Tasks:
     def __init__(
-        self, records: Records, vectors: Vectors, artifacts: Artifacts, device: str
+        self,
+        records: Records,
+        vectors: Vectors,
+        artifacts: Artifacts,
+        device: str,
+        encoder: TextEncoder,
     ) -> None:
         self._records = records
         self._vectors = vectors
         self._artifacts = artifacts
         self._device = device
+        self._encoder = encoder
 
     async def train(self, job: Job) -> TrainResult:
         request = from_json(TrainRequest, job.operation.request)
@@ -89,6 +107,7 @@ class _Tasks:
             device=self._device,
             report=job.report,
             cancelled=job.must_stop.is_set,
+            texts=read_texts(self._records, catalog, self._encoder),
             checkpoints=checkpoints,
         )
         return self._records.models.create(model, made_by=job.operation)
@@ -110,6 +129,9 @@ class _Tasks:
         except NotFound:
             return None
 
+    async def tune(self, job: Job) -> TuneResult:
+        return await _in_thread(lambda: search(self._records, job, device=self._device))
+
     async def evaluate(self, job: Job) -> TrainResult:
         request = from_json(EvaluateRequest, job.operation.request)
         live = await self._live_items(request) if request.release_id else None
@@ -119,14 +141,15 @@ class _Tasks:
     def _evaluate(self, request: EvaluateRequest, job: Job, live: LiveItems | None) -> None:
         model = self._records.models.get(request.model_id)
         read = request.holdout.read(model.event_types)
-        evaluation = measure(
-            self._records.interactions.scan(model.catalog_id, event_types=read or None),
-            self._records.catalogs.get(model.catalog_id),
-            model,
-            request.holdout,
-            Measuring(self._artifacts, self._device, job.report, job.must_stop.is_set),
-            live=live,
-        )
+        with memory_told(model.config):
+            evaluation = measure(
+                self._records.interactions.scan(model.catalog_id, event_types=read or None),
+                self._records.catalogs.get(model.catalog_id),
+                model,
+                request.holdout,
+                Measuring(self._artifacts, self._device, job.report, job.must_stop.is_set),
+                live=live,
+            )
         self._records.models.set_evaluation(model.id, evaluation, made_by=job.operation)
 
     async def _live_items(self, request: EvaluateRequest) -> LiveItems:
@@ -136,7 +159,7 @@ class _Tasks:
 
     async def publish(self, job: Job) -> PublishResult:
         request = from_json(PublishRequest, job.operation.request)
-        builder = Builder(self._records, self._vectors, self._artifacts)
+        builder = Builder(self._records, self._vectors, self._artifacts, encoder=self._encoder)
         await builder.build(request, job.operation, job.report)
         return PublishResult(request.release_id)
 
@@ -174,11 +197,11 @@ class _Tasks:
         return tuple(release.id for release in ready)
 
 
-async def _in_thread(work: Callable[[], None]) -> None:
+async def _in_thread(work: Callable[[], T]) -> T:
     """Do work that looks at `job.must_stop`; a cancelled one has ended when this returns."""
     thread = asyncio.create_task(asyncio.to_thread(work))
     try:
-        await asyncio.shield(thread)
+        return await asyncio.shield(thread)
     except asyncio.CancelledError:
         # The thread stops within a second; the next job begins after it.
         await asyncio.gather(thread, return_exceptions=True)

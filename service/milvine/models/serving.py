@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from milvine.domain.model import Model
 from milvine.models.base import ITEM_VECTORS, Encoder, Feedback, Tensors
+from milvine.models.content import ContentMap
 from milvine.models.families import family_of
 from milvine.models.vocabulary import Vocabulary
 
@@ -42,6 +44,7 @@ class ServingModel:
 
     model: Model
     items: Vocabulary
+    """Those that the model learned, and after these the ones that are placed by their content."""
     item_vectors: NDArray[np.float32]
     """(items, dimension)"""
     popularity: NDArray[np.int64]
@@ -51,6 +54,8 @@ class ServingModel:
     encoder: Encoder
     feedback: Feedback
     """What histories are made of for the encoder."""
+    content: ContentMap | None = None
+    """Places items by their content; None where the model learned none."""
 
     @property
     def dimension(self) -> int:
@@ -61,6 +66,24 @@ class ServingModel:
     def taste_dimension(self) -> int:
         """The leading dimensions, which hold the taste; biases follow them."""
         return self.encoder.taste_dimension
+
+    def with_items(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> ServingModel:
+        """The model with items that it did not learn, (n, dimension); known ones move."""
+        rows = self.items.rows(ids)
+        added = np.flatnonzero(rows < 0)
+        known = np.flatnonzero(rows >= self.items.fixed)
+        kept = self.item_vectors
+        if len(known):
+            kept = kept.copy()
+            kept[rows[known]] = vectors[known]
+        count = len(self.items)
+        return replace(
+            self,
+            items=self.items.extended([ids[place] for place in added.tolist()]),
+            item_vectors=np.concatenate([kept, vectors[added]]),
+            popularity=np.append(self.popularity, np.zeros(len(added), np.int64)),
+            by_popularity=np.append(self.by_popularity, np.arange(count, count + len(added))),
+        )
 
 
 def load_serving_model(artifacts: ModelStore, model: Model) -> ServingModel:
@@ -81,4 +104,5 @@ def load_serving_model(artifacts: ModelStore, model: Model) -> ServingModel:
         by_popularity=np.argsort(-counts, kind="stable"),
         encoder=family.encoder(family.config(model.config.settings), stored.tensors),
         feedback=family.learns_from,
+        content=ContentMap.of(stored.tensors),
     )

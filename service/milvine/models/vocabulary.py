@@ -19,6 +19,9 @@ class Vocabulary:
 
     def __init__(self, ids: pa.Array | Sequence[str]) -> None:
         self.ids: pa.StringArray = ids if isinstance(ids, pa.Array) else pa.array(ids, pa.string())
+        self.fixed = len(self.ids)
+        """How many leading rows mean the same in every process: of items, those that the model
+        learned. Those after them came later."""
 
     @classmethod
     def of(cls, ids: pa.ChunkedArray) -> Vocabulary:
@@ -28,6 +31,12 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def extended(self, ids: Sequence[str]) -> Vocabulary:
+        """The vocabulary with more ids after its own."""
+        longer = Vocabulary(pa.concat_arrays([self.ids, pa.array(ids, pa.string())]))
+        longer.fixed = self.fixed
+        return longer
 
     def rows(self, ids: pa.Array | pa.ChunkedArray | Sequence[str]) -> NDArray[np.int32]:
         """The rows of ids; -1 for an id that is not in the vocabulary."""

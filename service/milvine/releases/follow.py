@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,12 +19,14 @@ import structlog
 from numpy.typing import NDArray
 
 from milvine.artifacts import Artifacts
-from milvine.domain.entity import Side
+from milvine.domain.entity import Entity, Side
 from milvine.domain.errors import MilvineError
 from milvine.domain.release import Release, ReleaseState
 from milvine.models.serving import ServingModel, load_serving_model
 from milvine.records import Change, Records
+from milvine.releases.placing import Placer
 from milvine.releases.rows import project
+from milvine.releases.texts import TextCarrier
 from milvine.vectors import Vectors
 from milvine.vectors.layout import Layout, layout
 
@@ -169,7 +171,9 @@ async def carry_changes(
     until = await asyncio.to_thread(records.catalogs.revision, release.catalog_id)
     for side in Side:
         target = layout(release, side, served.dimension, served.taste_dimension)
-        carrier = _Carrier(vectors, target, served, side)
+        carriers: list[_Carrier | TextCarrier] = [_Carrier(vectors, target, served, side)]
+        if side is Side.ITEM and release.text:
+            carriers.append(TextCarrier.of(vectors, release, release.text))
         revision, last_id = since, ""
         while page := await asyncio.to_thread(
             records.entities.changes,
@@ -180,7 +184,8 @@ async def carry_changes(
             until=until,
             limit=PAGE,
         ):
-            await carrier.carry(page)
+            for carrier in carriers:
+                await carrier.carry(page)
             revision, last_id = page[-1].revision, page[-1].id
             if on_page:
                 await on_page()
@@ -197,12 +202,14 @@ class _Carrier:
     side: Side
 
     async def carry(self, page: Sequence[Change]) -> None:
+        live = {change.id: change.entity for change in page if change.entity is not None}
+        known = await self._known_vectors(live)
         gone = [change.id for change in page if change.entity is None]
+        if self.side is Side.ITEM and self.served.content:
+            gone += [id_ for id_ in live if id_ not in known]  # it may have said something before
         if gone:
             for spec in self.target.specs:
                 await self.vectors.delete(spec.name, gone, timeout_s=WRITE_S)
-        live = {change.id: change.entity for change in page if change.entity is not None}
-        known = await self._known_vectors(list(live))
         if not known:
             return
         names = frozenset(field.name for field in self.target.scores.fields)
@@ -211,12 +218,11 @@ class _Carrier:
         for spec, values in self.target.split(np.stack(list(known.values()))):
             await self.vectors.write(spec, ids, values, fields, fresh=False, timeout_s=WRITE_S)
 
-    async def _known_vectors(self, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    async def _known_vectors(self, live: Mapping[str, Entity]) -> dict[str, NDArray[np.float32]]:
         """The vectors by id: an item's is the model's, a user's the one that the release has."""
+        ids = list(live)
         if self.side is Side.ITEM:
-            rows = self.served.items.rows(ids)
-            vectors = self.served.item_vectors
-            return {i: vectors[row] for i, row in zip(ids, rows, strict=True) if row >= 0}
+            return await self._item_vectors(live)
         found = await self.vectors.fetch(
             # A build may have written them a moment ago.
             self.target.scores,
@@ -226,3 +232,14 @@ class _Carrier:
             timeout_s=WRITE_S,
         )
         return {row.id: row.vector for row in found if row.vector is not None}
+
+    async def _item_vectors(self, live: Mapping[str, Entity]) -> dict[str, NDArray[np.float32]]:
+        """What the model learned, or by what they say."""
+        items = self.served.items
+        rows = zip(live, items.rows(list(live)).tolist(), strict=True)
+        learned = {i: self.served.item_vectors[row] for i, row in rows if 0 <= row < items.fixed}
+        placer = Placer.of(self.served)
+        if placer is None:
+            return learned
+        others = {i: entity.fields for i, entity in live.items() if i not in learned}
+        return learned | await placer.place(others)

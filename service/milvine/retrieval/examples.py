@@ -76,7 +76,7 @@ def taste_of(served: ServingModel, subject: ExamplesSubject) -> Taste | None:
     given = {**subject.positives, **{item: -w for item, w in subject.negatives.items()}}
     ids = list(given)
     rows = served.items.rows(ids)
-    known = np.flatnonzero(rows >= 0)
+    known = np.flatnonzero((rows >= 0) & (rows < served.items.fixed))
     if not len(known):
         return None
     items = tuple(ids[place] for place in known.tolist())

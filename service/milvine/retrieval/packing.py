@@ -14,7 +14,8 @@ from milvine.retrieval.ranking import NO_ROWS, Rows
 
 LONG = 4_096
 """More seen items than these take some milliseconds."""
-_DIMENSION = struct.Struct("<I")
+_SUBJECT = struct.Struct("<II")
+"""Dimensions of the vector, bytes of the seen rows."""
 _PLAIN = b"\0"
 _COMPRESSED = b"\1"
 _WORTH_IT = 1_024
@@ -24,16 +25,20 @@ _WORTH_IT = 1_024
 def pack_subject(person: Person, items: Vocabulary) -> bytes:
     """A person as bytes: the vector, and the seen items that the release has, in no order."""
     vector = b"" if person.vector is None else person.vector.astype("<f4", copy=False).tobytes()
-    seen = _pack_set(_known(list(set(person.seen)), items))
-    return _DIMENSION.pack(len(vector) // 4) + vector + seen
+    rows = _known(list(set(person.seen)), items)
+    seen = _pack_set(rows[rows < items.fixed])
+    later = pack_ids(items.take(rows[rows >= items.fixed]))
+    return b"".join((_SUBJECT.pack(len(vector) // 4, len(seen)), vector, seen, later))
 
 
 def unpack_subject(data: bytes, items: Vocabulary) -> Person:
     """The person of bytes that `pack_subject` made."""
-    (dimension,) = _DIMENSION.unpack_from(data)
-    vector = np.frombuffer(data, "<f4", dimension, _DIMENSION.size).astype(np.float32)
-    seen = _unpack_set(data[_DIMENSION.size + 4 * dimension :])
-    return Person(vector if dimension else None, tuple(items.take(seen)))
+    dimension, seen_bytes = _SUBJECT.unpack_from(data)
+    vector = np.frombuffer(data, "<f4", dimension, _SUBJECT.size).astype(np.float32)
+    start = _SUBJECT.size + 4 * dimension
+    seen = items.take(_unpack_set(data[start : start + seen_bytes]))
+    later = unpack_ids(data[start + seen_bytes :])
+    return Person(vector if dimension else None, (*seen, *later))
 
 
 def pack_ids(ids: Sequence[str]) -> bytes:

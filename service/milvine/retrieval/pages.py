@@ -45,9 +45,9 @@ MAX_TOKEN = 4 << 20
 history."""
 KEY_NAME = "page_tokens"
 
-_VERSION = 1
-_HEAD = struct.Struct("<BBqII")
-"""Version, bytes of the release id, moment, hits shown, bytes of the subject."""
+_VERSION = 2
+_HEAD = struct.Struct("<BBqIII")
+"""Version, bytes of the release id, moment, hits shown, bytes of the subject and of `later`."""
 _NONCE_BYTES = 12
 _NONCES = 2 ** (8 * _NONCE_BYTES)
 
@@ -63,7 +63,10 @@ class Page:
     subject: bytes = b""
     """Of `pack_subject`; empty on the first page, and where the request says it all."""
     shown: bytes = b""
-    """Rows of items in their order, or of users `pack_ids`."""
+    """Fixed rows of items in their order, or of users `pack_ids`."""
+    later: bytes = b""
+    """`pack_ids` of shown items that have no fixed row: another process may number them so, this
+    one otherwise."""
 
     @property
     def is_first(self) -> bool:
@@ -74,37 +77,46 @@ class Page:
         """The subject as it was on the first page."""
         return unpack_subject(self.subject, items)
 
-    def shown_rows(self) -> Rows:
-        """The items that were shown, (n,) rows of the release, in their order."""
-        return np.frombuffer(self.shown, "<i4").astype(np.int32, copy=False)
+    def shown_rows(self, items: Vocabulary) -> Rows:
+        """The items that were shown, (n,) rows of the release, those with a fixed row first."""
+        rows = np.frombuffer(self.shown, "<i4").astype(np.int32, copy=False)
+        if not self.later:
+            return rows
+        later = items.rows(unpack_ids(self.later))
+        return np.concatenate([rows, later[later >= 0]])
 
     def shown_ids(self, items: Vocabulary | None) -> list[str]:
-        """The ids of what was shown, in their order: of the release's items, or with None users."""
+        """The ids of what was shown: of the release's items, or with None users."""
         if self.is_first:
             return []
-        return unpack_ids(self.shown) if items is None else items.take(self.shown_rows())
+        if items is None:
+            return unpack_ids(self.shown)
+        return items.take(np.frombuffer(self.shown, "<i4")) + unpack_ids(self.later)
 
     def encode(self) -> bytes:
         """The page as bytes."""
         release = self.release_id.encode()
         moment = to_micros(self.moment)
-        head = (_VERSION, len(release), moment, self.shown_count, len(self.subject))
-        return b"".join((_HEAD.pack(*head), release, self.subject, self.shown))
+        sizes = (self.shown_count, len(self.subject), len(self.later))
+        head = _HEAD.pack(_VERSION, len(release), moment, *sizes)
+        return b"".join((head, release, self.subject, self.later, self.shown))
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """The page of bytes that `encode` made; raises ValueError for those of another version."""
         if data[0] != _VERSION:
             raise ValueError(f"version {data[0]}")
-        _, release_bytes, moment, shown_count, subject_bytes = _HEAD.unpack_from(data)
+        _, release_bytes, moment, shown_count, *sizes = _HEAD.unpack_from(data)
         subject = _HEAD.size + release_bytes
-        shown = subject + subject_bytes
+        later = subject + sizes[0]
+        shown = later + sizes[1]
         return cls(
             data[_HEAD.size : subject].decode(),
             from_micros(moment),
             shown_count,
-            data[subject:shown],
+            data[subject:later],
             data[shown:],
+            data[later:shown],
         )
 
 
@@ -165,8 +177,9 @@ class Pages:
         subject = page.subject
         if page.is_first and person is not None and items is not None:
             subject = await self._subject(person, items)
-        shown, count = _shown(page, hits, items), page.shown_count + len(hits)
-        following = replace(page, shown_count=count, subject=subject, shown=shown)
+        shown, later = _shown(page, hits, items)
+        count = page.shown_count + len(hits)
+        following = replace(page, shown_count=count, subject=subject, shown=shown, later=later)
         return await self._sealed(following.encode(), selection.fingerprint)
 
     async def _subject(self, person: Person, items: Vocabulary) -> bytes:
@@ -208,11 +221,18 @@ class Pages:
         return self._cipher
 
 
-def _shown(page: Page, hits: Sequence[Hit], items: Vocabulary | None) -> bytes:
+def _shown(page: Page, hits: Sequence[Hit], items: Vocabulary | None) -> tuple[bytes, bytes]:
+    """What was shown with these hits: `Page.shown` and `Page.later`."""
     ids = [hit.id for hit in hits]
     if items is None:
-        return pack_ids([*page.shown_ids(None), *ids])
-    return page.shown + items.rows(ids).astype("<i4", copy=False).tobytes()
+        return pack_ids([*page.shown_ids(None), *ids]), b""
+    rows = items.rows(ids)
+    fixed = (rows >= 0) & (rows < items.fixed)
+    shown = page.shown + rows[fixed].astype("<i4", copy=False).tobytes()
+    if fixed.all():
+        return shown, page.later
+    new = [ids[place] for place in np.flatnonzero(~fixed).tolist()]
+    return shown, pack_ids([*unpack_ids(page.later), *new])
 
 
 def _release_gone(release_id: str) -> NotFound:

@@ -300,7 +300,7 @@ class Retriever:
         if made.ranking is None:
             return None
         moment = page.moment if page else datetime.now(UTC)
-        shown = page.shown_rows() if page else NO_ROWS
+        shown = page.shown_rows(active.served.items) if page else NO_ROWS
         asked = Asked(active, made.ranking, moment, search.ends, shown, explain=selection.explain)
         return RankedSearch(search, self._ranker, asked, made.page_size)
 

@@ -43,6 +43,13 @@ class Numbers:
         """The values of rows, (n,)."""
         return self.values[rows]
 
+    def grown(self, count: int) -> Self:
+        """The column with so many rows, the new ones without a value."""
+        return type(self)(np.append(self.values, np.full(count - len(self), np.nan)))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
     def updated(self, rows: Rows, found: Iterable[FieldValue | None]) -> Self:
         """The column with other values at some rows."""
         values = self.values.copy()
@@ -66,6 +73,15 @@ class Listed:
     def empty(cls, count: int) -> Self:
         """No values."""
         return cls(np.zeros(count, np.int64), np.zeros(count, np.int64), np.empty(0, np.int32))
+
+    def grown(self, count: int) -> Self:
+        """The column with so many rows, the new ones without a value."""
+        added = np.zeros(count - len(self), np.int64)
+        starts, lengths = np.append(self.starts, added), np.append(self.lengths, added)
+        return type(self)(starts, lengths, self.codes, self.known)
+
+    def __len__(self) -> int:
+        return len(self.starts)
 
     @property
     def count(self) -> int:

@@ -25,6 +25,7 @@ from milvine.v1 import (
     ranking_pb2,
     release_service_pb2,
     retrieval_service_pb2,
+    tuning_pb2,
     user_service_pb2,
     value_pb2,
 )
@@ -97,7 +98,23 @@ def recommend(**fields):
     )
 
 
+def search(**fields):
+    """A request for items by what they say."""
+    return {"catalog_id": "films", "query": "a film"} | fields
+
+
+ANYONE = {"user_id": "u"}
 VALUE = value_pb2.Value
+
+
+def tune(name="embedding_size", low=16, high=64, **fields):
+    """A search for a setting of ALS."""
+    searched = tuning_pb2.SearchedSetting(
+        name=name, range=tuning_pb2.NumberRange(low=low, high=high)
+    )
+    return {"catalog_id": "films", "config": {"als": {}}, "space": [searched]} | fields
+
+
 CASES = [
     ("CatalogService/GetCatalog", {"catalog_id": ""}, INVALID, "INVALID_FIELD", ["catalog_id"]),
     (
@@ -318,6 +335,43 @@ CASES = [
         "INVALID_FIELD",
         ["config.sasrec.heads"],
     ),
+    (
+        "ModelService/TuneModel",
+        {"catalog_id": "nope", "config": {"als": {}}},
+        MISSING,
+        "CATALOG_NOT_FOUND",
+        [],
+    ),
+    ("ModelService/TuneModel", tune(space=[]), INVALID, "INVALID_FIELD", ["space"]),
+    ("ModelService/TuneModel", tune(name="nope"), INVALID, "INVALID_FIELD", ["space[0].name"]),
+    (
+        "ModelService/TuneModel",
+        tune(low=32, high=16),
+        INVALID,
+        "INVALID_FIELD",
+        ["space[0].range.high"],
+    ),
+    (
+        "ModelService/TuneModel",
+        tune(low=0, high=16),
+        INVALID,
+        "INVALID_FIELD",
+        ["space[0].range.low"],
+    ),
+    (
+        "ModelService/TuneModel",
+        tune(trial_count=501),
+        INVALID,
+        "INVALID_FIELD",
+        ["trial_count"],
+    ),
+    (
+        "ModelService/TuneModel",
+        tune(holdout=model_pb2.Holdout(method=model_pb2.Holdout.METHOD_NONE)),
+        INVALID,
+        "INVALID_FIELD",
+        ["holdout.method"],
+    ),
     ("ModelService/GetModel", {"model_id": "nope"}, MISSING, "MODEL_NOT_FOUND", []),
     ("ModelService/EvaluateModel", {}, INVALID, "INVALID_FIELD", ["model_id"]),
     ("ModelService/EvaluateModel", {"model_id": "nope"}, MISSING, "MODEL_NOT_FOUND", []),
@@ -330,6 +384,30 @@ CASES = [
     ),
     ("ReleaseService/PublishModel", {"model_id": "nope"}, MISSING, "MODEL_NOT_FOUND", []),
     ("ReleaseService/GetRelease", {"release_id": "nope"}, MISSING, "RELEASE_NOT_FOUND", []),
+    *(
+        ("RetrievalService/SearchItems", search(**given), INVALID, "INVALID_FIELD", [field])
+        for given, field in [
+            ({"catalog_id": ""}, "catalog_id"),
+            ({"query": ""}, "query"),
+            ({"query": " \n"}, "query"),
+            ({"query": "a\0b"}, "query"),
+            ({"query": "ä" * 2_049}, "query"),
+            ({"page_size": -1}, "page_size"),
+            ({"release_id": "a\0"}, "release_id"),
+            ({"consistency": 7}, "consistency"),
+            ({"exclude_item_ids": [""]}, "exclude_item_ids[0]"),
+            ({"return_fields": ["*", "year"]}, "return_fields"),
+            ({"exclude_seen": True}, "exclude_seen"),
+            ({"subject": {}}, "subject"),
+            ({"reciprocal_rank": {}}, "reciprocal_rank"),
+            ({"weights": {"text": 1}}, "weights"),
+            ({"subject": ANYONE, "reciprocal_rank": {"k": 0}}, "reciprocal_rank.k"),
+            ({"subject": ANYONE, "reciprocal_rank": {"k": math.nan}}, "reciprocal_rank.k"),
+            ({"subject": ANYONE, "weights": {}}, "weights"),
+            ({"subject": ANYONE, "weights": {"text": -1}}, "weights.text"),
+            ({"subject": ANYONE, "weights": {"personal": math.inf}}, "weights.personal"),
+        ]
+    ),
     ("RetrievalService/Recommend", recommend(subject=None), INVALID, "INVALID_FIELD", ["subject"]),
     (
         "RetrievalService/Recommend",

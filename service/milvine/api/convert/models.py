@@ -9,7 +9,7 @@ from milvine.api.convert import evaluations
 from milvine.api.convert.values import display_name, duration, raise_all, timestamp
 from milvine.domain.catalog import Catalog
 from milvine.domain.errors import InvalidArgument
-from milvine.domain.model import EpochReport, Model, ModelConfig, Setting
+from milvine.domain.model import ContentSource, EpochReport, Model, ModelConfig, Setting
 from milvine.jobs.payloads import TrainRequest
 from milvine.models.base import Family
 from milvine.v1 import model_pb2, model_service_pb2
@@ -29,7 +29,7 @@ def training(
     return TrainRequest(
         catalog_id=catalog.id,
         model_id=model_id,
-        config=_config(request.config, families),
+        config=checked_config(request.config, families),
         holdout=evaluations.holdout(request.holdout, catalog),
         event_types=tuple(dict.fromkeys(request.event_types)),
         display_name=display_name(request.display_name, "display_name"),
@@ -42,7 +42,7 @@ def model_message(model: Model) -> model_pb2.Model:
         model_id=model.id,
         catalog_id=model.catalog_id,
         display_name=model.display_name,
-        config=_config_message(model.config),
+        config=config_message(model.config),
         user_count=model.user_count,
         item_count=model.item_count,
         pair_count=model.pair_count,
@@ -51,10 +51,23 @@ def model_message(model: Model) -> model_pb2.Model:
         evaluation=evaluations.evaluation_message(model.evaluation) if model.evaluation else None,
         train_duration=duration(model.train_seconds),
         epochs=epoch_messages(model.epochs),
+        holdout_epochs=epoch_messages(model.holdout_epochs),
         event_types=model.event_types,
+        content_map=_content_message(model.content),
         divergence=model.divergence,
         create_time=timestamp(model.create_time),
         latest_event_time=timestamp(model.latest_event_time),
+    )
+
+
+def _content_message(content: ContentSource | None) -> model_pb2.ContentMap | None:
+    if content is None:
+        return None
+    return model_pb2.ContentMap(
+        text_fields=content.text_fields,
+        text_encoder=content.text_encoder,
+        item_count=content.item_count,
+        explained_variance=content.explained,
     )
 
 
@@ -72,7 +85,8 @@ def epoch_messages(epochs: Iterable[EpochReport]) -> list[model_pb2.EpochReport]
     ]
 
 
-def _config(message: model_pb2.ModelConfig, families: Families) -> ModelConfig:
+def checked_config(message: model_pb2.ModelConfig, families: Families) -> ModelConfig:
+    """The family and its settings, defaults filled in."""
     name = message.WhichOneof("family")
     if name is None or name not in families:
         raise InvalidArgument.at("config", f"must set one family of {', '.join(sorted(families))}")
@@ -82,7 +96,8 @@ def _config(message: model_pb2.ModelConfig, families: Families) -> ModelConfig:
     return ModelConfig(name, settings)
 
 
-def _config_message(config: ModelConfig) -> model_pb2.ModelConfig:
+def config_message(config: ModelConfig) -> model_pb2.ModelConfig:
+    """The message of a family and its settings."""
     message = model_pb2.ModelConfig()
     if config.family not in message.DESCRIPTOR.fields_by_name:
         return message
