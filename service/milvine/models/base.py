@@ -6,20 +6,23 @@ is the inner product of their vectors, so that one search serves every family.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from milvine.domain.entity import FieldValue
 from milvine.domain.model import EpochReport, Setting
 from milvine.models.features import Features
 from milvine.models.vocabulary import Vocabulary
 
 Tensors: TypeAlias = Mapping[str, NDArray[np.generic]]
 """Arrays by name."""
+Fields: TypeAlias = Mapping[str, FieldValue]
+"""Metadata of an item or a user."""
 OnEpoch: TypeAlias = Callable[[EpochReport], None]
 IsCancelled: TypeAlias = Callable[[], bool]
 ITEM_VECTORS = "item_vectors"
@@ -142,6 +145,13 @@ class Scorer(Protocol):
         """The scores (users, n) of rows of items (users, n), the greater the better."""
 
 
+class ItemEncoder(Protocol):
+    """How items that a model did not learn get vectors; safe to call from several threads."""
+
+    def encode(self, items: Sequence[Fields]) -> NDArray[np.float32]:
+        """The vectors (items, dimension) of items by their fields; NaN where these say nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """What a fit gives."""
@@ -157,6 +167,7 @@ class Fitted:
 
 
 C = TypeVar("C")
+C_contra = TypeVar("C_contra", contravariant=True)
 
 
 class Family(Protocol[C]):
@@ -178,3 +189,11 @@ class Family(Protocol[C]):
 
     def encoder(self, config: C, tensors: Tensors) -> Encoder:
         """The encoder of users that goes with fitted tensors."""
+
+
+@runtime_checkable
+class EncodesItems(Protocol[C_contra]):
+    """A family that can give vectors to items that it did not learn."""
+
+    def item_encoder(self, config: C_contra, tensors: Tensors) -> ItemEncoder | None:
+        """The encoder of items that goes with fitted tensors; None where they hold none."""

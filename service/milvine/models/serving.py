@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +11,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from milvine.domain.model import Model
-from milvine.models.base import ITEM_VECTORS, Encoder, Feedback, Tensors
+from milvine.models.base import (
+    ITEM_VECTORS,
+    Encoder,
+    EncodesItems,
+    Feedback,
+    ItemEncoder,
+    Tensors,
+)
 from milvine.models.families import family_of
 from milvine.models.vocabulary import Vocabulary
 
@@ -41,7 +49,10 @@ class ServingModel:
     """A model that encodes users; safe to use from several threads."""
 
     model: Model
+    learned: Vocabulary
+    """The items that histories are read by: those of the training data."""
     items: Vocabulary
+    """The items that have a vector: those that it learned, then new ones."""
     item_vectors: NDArray[np.float32]
     """(items, dimension)"""
     popularity: NDArray[np.int64]
@@ -51,6 +62,8 @@ class ServingModel:
     encoder: Encoder
     feedback: Feedback
     """What histories are made of for the encoder."""
+    item_encoder: ItemEncoder | None = None
+    """How items that it did not learn get vectors; None: they get none."""
 
     @property
     def dimension(self) -> int:
@@ -62,6 +75,20 @@ class ServingModel:
         """The leading dimensions, which hold the taste; biases follow them."""
         return self.encoder.taste_dimension
 
+    def with_items(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> ServingModel:
+        """The same model with more items that it did not learn, and their vectors (n, dimension).
+
+        Nobody of the training data has them.
+        """
+        rows = np.arange(len(self.items), len(self.items) + len(ids))
+        return replace(
+            self,
+            items=self.items.and_more(ids),
+            item_vectors=np.concatenate([self.item_vectors, vectors]),
+            popularity=np.concatenate([self.popularity, np.zeros(len(ids), np.int64)]),
+            by_popularity=np.concatenate([self.by_popularity, rows]),
+        )
+
 
 def load_serving_model(artifacts: ModelStore, model: Model) -> ServingModel:
     """Load a model to serve.
@@ -72,13 +99,20 @@ def load_serving_model(artifacts: ModelStore, model: Model) -> ServingModel:
     """
     stored = artifacts.load(model.id)
     family = family_of(model.config)
+    config = family.config(model.config.settings)
     counts = stored.tensors[POPULARITY].astype(np.int64, copy=False)
+    items = Vocabulary(stored.item_ids)
+    item_encoder = None
+    if isinstance(family, EncodesItems):
+        item_encoder = family.item_encoder(config, stored.tensors)
     return ServingModel(
         model=model,
-        items=Vocabulary(stored.item_ids),
+        learned=items,
+        items=items,
         item_vectors=stored.tensors[ITEM_VECTORS].astype(np.float32, copy=False),
         popularity=counts,
         by_popularity=np.argsort(-counts, kind="stable"),
-        encoder=family.encoder(family.config(model.config.settings), stored.tensors),
+        encoder=family.encoder(config, stored.tensors),
         feedback=family.learns_from,
+        item_encoder=item_encoder,
     )

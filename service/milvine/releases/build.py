@@ -29,6 +29,7 @@ from milvine.releases.rows import (
     live_items,
     read_metadata,
     read_users,
+    with_new_items,
 )
 from milvine.vectors import CollectionSpec, Vectors
 from milvine.vectors.layout import Layout, layout
@@ -48,7 +49,7 @@ class Source:
     served: ServingModel
     metadata: Mapping[Side, Metadata]
     items: NDArray[np.int64]
-    """The rows of the model's items that are not deleted."""
+    """The rows of the items that have a vector and are not deleted."""
     users: Users
 
     @property
@@ -159,8 +160,9 @@ class Builder:
         """Read what the collections will hold; blocks."""
         model = self._records.models.get(release.model_id)
         catalog = self._records.catalogs.get(release.catalog_id)
-        served = load_serving_model(self._artifacts, model)
         metadata = {side: read_metadata(self._records, release, side) for side in Side}
+        served = load_serving_model(self._artifacts, model)
+        served = with_new_items(served, metadata[Side.ITEM])
         events = self._records.interactions.scan(catalog.id, event_types=model.event_types or None)
         return Source(
             served,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,7 +19,7 @@ import structlog
 from numpy.typing import NDArray
 
 from milvine.artifacts import Artifacts
-from milvine.domain.entity import Side
+from milvine.domain.entity import Entity, Side
 from milvine.domain.errors import MilvineError
 from milvine.domain.release import Release, ReleaseState
 from milvine.models.serving import ServingModel, load_serving_model
@@ -199,10 +199,9 @@ class _Carrier:
     async def carry(self, page: Sequence[Change]) -> None:
         gone = [change.id for change in page if change.entity is None]
         if gone:
-            for spec in self.target.specs:
-                await self.vectors.delete(spec.name, gone, timeout_s=WRITE_S)
+            await self._delete(gone)
         live = {change.id: change.entity for change in page if change.entity is not None}
-        known = await self._known_vectors(list(live))
+        known = await self._known_vectors(live)
         if not known:
             return
         names = frozenset(field.name for field in self.target.scores.fields)
@@ -211,12 +210,14 @@ class _Carrier:
         for spec, values in self.target.split(np.stack(list(known.values()))):
             await self.vectors.write(spec, ids, values, fields, fresh=False, timeout_s=WRITE_S)
 
-    async def _known_vectors(self, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    async def _known_vectors(self, live: Mapping[str, Entity]) -> dict[str, NDArray[np.float32]]:
         """The vectors by id: an item's is the model's, a user's the one that the release has."""
+        ids = list(live)
         if self.side is Side.ITEM:
             rows = self.served.items.rows(ids)
             vectors = self.served.item_vectors
-            return {i: vectors[row] for i, row in zip(ids, rows, strict=True) if row >= 0}
+            known = {i: vectors[row] for i, row in zip(ids, rows, strict=True) if row >= 0}
+            return known | await self._encoded({i: live[i] for i in ids if i not in known})
         found = await self.vectors.fetch(
             # A build may have written them a moment ago.
             self.target.scores,
@@ -226,3 +227,18 @@ class _Carrier:
             timeout_s=WRITE_S,
         )
         return {row.id: row.vector for row in found if row.vector is not None}
+
+    async def _encoded(self, new: Mapping[str, Entity]) -> dict[str, NDArray[np.float32]]:
+        """The vectors of items that the model did not learn; those without one are taken away."""
+        encoder = self.served.item_encoder
+        if encoder is None or not new:
+            return {}
+        vectors = await asyncio.to_thread(encoder.encode, [item.fields for item in new.values()])
+        known = {i: v for i, v in zip(new, vectors, strict=True) if np.isfinite(v).all()}
+        if gone := [i for i in new if i not in known]:
+            await self._delete(gone)
+        return known
+
+    async def _delete(self, ids: Sequence[str]) -> None:
+        for spec in self.target.specs:
+            await self.vectors.delete(spec.name, ids, timeout_s=WRITE_S)

@@ -21,6 +21,9 @@ from milvine.records import Records
 
 Fields: TypeAlias = Mapping[str, FieldValue]
 
+_AT_ONCE = 4_000
+"""Items that are encoded at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
@@ -62,8 +65,27 @@ def project(fields: Fields, names: frozenset[str]) -> Fields:
     return {name: value for name, value in fields.items() if name in names}
 
 
+def with_new_items(served: ServingModel, metadata: Metadata) -> ServingModel:
+    """The model with those items besides that it did not learn, and whose fields give a vector."""
+    if served.item_encoder is None:
+        return served
+    ids = sorted(metadata.fields)
+    ids = [ids[place] for place in np.flatnonzero(served.items.rows(ids) < 0).tolist()]
+    vectors = np.concatenate(
+        [
+            np.empty((0, served.dimension), np.float32),
+            *(
+                served.item_encoder.encode([metadata.fields[i] for i in ids[at : at + _AT_ONCE]])
+                for at in range(0, len(ids), _AT_ONCE)
+            ),
+        ]
+    )
+    known = np.flatnonzero(np.isfinite(vectors).all(axis=1))
+    return served.with_items([ids[place] for place in known.tolist()], vectors[known])
+
+
 def live_items(served: ServingModel, metadata: Metadata) -> NDArray[np.int64]:
-    """The rows of the model's items that are not deleted."""
+    """The rows of the items that have a vector and are not deleted."""
     if not metadata.deleted:
         return np.arange(len(served.items))
     return np.flatnonzero(~np.isin(served.items.ids.to_pylist(), list(metadata.deleted)))
@@ -109,7 +131,7 @@ def read_users(
 ) -> Users:
     """Gather the users of a table of interactions that have a history the model knows."""
     ids = Vocabulary.of(events["user_id"])
-    histories = history_of(events, catalog, served.feedback, items=served.items, users=ids)
+    histories = history_of(events, catalog, served.feedback, items=served.learned, users=ids)
     has_history = histories.lengths > 0
     if metadata.deleted:
         has_history &= ~np.isin(ids.ids.to_pylist(), list(metadata.deleted))

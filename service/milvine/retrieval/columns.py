@@ -145,7 +145,7 @@ def _load(records: Records, active: Active, known: Mapping[_Key, _Kept | None]) 
     catalog_id, items = active.catalog.id, active.served.items
     until = records.catalogs.revision(catalog_id)  # before the reads: they may see later changes
     fresh: dict[_Key, Column] = {k: k.kind.empty(len(items)) for k, v in known.items() if not v}
-    old = {key: kept.column for key, kept in known.items() if kept}
+    old = {key: kept.column.grown(len(items)) for key, kept in known.items() if kept}
     since = min((kept.revision for kept in known.values() if kept), default=until)
     if fresh:
         names = list(dict.fromkeys(key.field.name for key in fresh))

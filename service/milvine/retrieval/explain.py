@@ -116,7 +116,7 @@ class Explainer:
         encoder = active.served.encoder
         (vector,) = encoder.encode(history)
         without = np.concatenate([*_encoded_without(encoder, history, places, ends)])
-        items = tuple(active.served.items.take(history.items[places]))
+        items = tuple(active.served.learned.take(history.items[places]))
         return Explained(Person(vector, seen), Reasons(items, vector - without))
 
     def _events(self, active: Active, subject: UserSubject | HistorySubject) -> pa.Table:

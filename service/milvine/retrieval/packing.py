@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from milvine.models.vocabulary import Vocabulary
 from milvine.retrieval.people import Person
@@ -14,7 +15,8 @@ from milvine.retrieval.ranking import NO_ROWS, Rows
 
 LONG = 4_096
 """More seen items than these take some milliseconds."""
-_DIMENSION = struct.Struct("<I")
+_HEAD = struct.Struct("<III")
+"""Elements of the vector and of the reader, and bytes of the seen items that the model learned."""
 _PLAIN = b"\0"
 _COMPRESSED = b"\1"
 _WORTH_IT = 1_024
@@ -22,18 +24,32 @@ _WORTH_IT = 1_024
 
 
 def pack_subject(person: Person, items: Vocabulary) -> bytes:
-    """A person as bytes: the vector, and the seen items that the release has, in no order."""
-    vector = b"" if person.vector is None else person.vector.astype("<f4", copy=False).tobytes()
-    seen = _pack_set(_known(list(set(person.seen)), items))
-    return _DIMENSION.pack(len(vector) // 4) + vector + seen
+    """A person as bytes: the vectors, and the seen items that the release has, in no order.
+
+    Rows of new items differ between processes, so these are told by their ids.
+    """
+    vector, reader = _pack_vector(person.vector), _pack_vector(person.reader)
+    rows = _known(list(set(person.seen)), items)
+    seen, new = _pack_set(rows[rows < items.fixed]), items.take(rows[rows >= items.fixed])
+    head = _HEAD.pack(len(vector) // 4, len(reader) // 4, len(seen))
+    return b"".join((head, vector, reader, seen, pack_ids(new)))
 
 
 def unpack_subject(data: bytes, items: Vocabulary) -> Person:
     """The person of bytes that `pack_subject` made."""
-    (dimension,) = _DIMENSION.unpack_from(data)
-    vector = np.frombuffer(data, "<f4", dimension, _DIMENSION.size).astype(np.float32)
-    seen = _unpack_set(data[_DIMENSION.size + 4 * dimension :])
-    return Person(vector if dimension else None, tuple(items.take(seen)))
+    dimension, read, seen_bytes = _HEAD.unpack_from(data)
+    vectors = np.frombuffer(data, "<f4", dimension + read, _HEAD.size).astype(np.float32)
+    start = _HEAD.size + vectors.nbytes
+    seen = items.take(_unpack_set(data[start : start + seen_bytes]))
+    return Person(
+        vectors[:dimension] if dimension else None,
+        (*seen, *unpack_ids(data[start + seen_bytes :])),
+        vectors[dimension:] if read else None,
+    )
+
+
+def _pack_vector(vector: NDArray[np.float32] | None) -> bytes:
+    return b"" if vector is None else vector.astype("<f4", copy=False).tobytes()
 
 
 def pack_ids(ids: Sequence[str]) -> bytes:

@@ -33,7 +33,8 @@ from milvine.domain.hit import Hit
 from milvine.domain.query import Selection
 from milvine.models.vocabulary import Vocabulary
 from milvine.records import Records
-from milvine.retrieval.active import Active, ActiveReleases
+from milvine.retrieval.active import Active
+from milvine.retrieval.new_items import Releases
 from milvine.retrieval.packing import LONG, pack_ids, pack_subject, unpack_ids, unpack_subject
 from milvine.retrieval.people import Person
 from milvine.retrieval.ranking import Rows
@@ -45,9 +46,9 @@ MAX_TOKEN = 4 << 20
 history."""
 KEY_NAME = "page_tokens"
 
-_VERSION = 1
-_HEAD = struct.Struct("<BBqII")
-"""Version, bytes of the release id, moment, hits shown, bytes of the subject."""
+_VERSION = 2
+_HEAD = struct.Struct("<BBqIII")
+"""Version, bytes of the release id, moment, hits shown, bytes of the subject and of new items."""
 _NONCE_BYTES = 12
 _NONCES = 2 ** (8 * _NONCE_BYTES)
 
@@ -64,6 +65,9 @@ class Page:
     """Of `pack_subject`; empty on the first page, and where the request says it all."""
     shown: bytes = b""
     """Rows of items in their order, or of users `pack_ids`."""
+    new: bytes = b""
+    """Of `pack_ids`: items that were shown and whose rows differ between processes. Among the rows
+    -1 stands for the first of them, -2 for the second."""
 
     @property
     def is_first(self) -> bool:
@@ -74,44 +78,52 @@ class Page:
         """The subject as it was on the first page."""
         return unpack_subject(self.subject, items)
 
-    def shown_rows(self) -> Rows:
+    def shown_rows(self, items: Vocabulary) -> Rows:
         """The items that were shown, (n,) rows of the release, in their order."""
-        return np.frombuffer(self.shown, "<i4").astype(np.int32, copy=False)
+        rows = np.frombuffer(self.shown, "<i4").astype(np.int32)
+        if not self.new:
+            return rows
+        is_new = rows < 0
+        rows[is_new] = items.rows(unpack_ids(self.new))[-1 - rows[is_new]]
+        return rows[rows >= 0]
 
     def shown_ids(self, items: Vocabulary | None) -> list[str]:
         """The ids of what was shown, in their order: of the release's items, or with None users."""
         if self.is_first:
             return []
-        return unpack_ids(self.shown) if items is None else items.take(self.shown_rows())
+        return unpack_ids(self.shown) if items is None else items.take(self.shown_rows(items))
 
     def encode(self) -> bytes:
         """The page as bytes."""
         release = self.release_id.encode()
         moment = to_micros(self.moment)
-        head = (_VERSION, len(release), moment, self.shown_count, len(self.subject))
-        return b"".join((_HEAD.pack(*head), release, self.subject, self.shown))
+        sizes = (len(self.subject), len(self.new))
+        head = _HEAD.pack(_VERSION, len(release), moment, self.shown_count, *sizes)
+        return b"".join((head, release, self.subject, self.new, self.shown))
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """The page of bytes that `encode` made; raises ValueError for those of another version."""
         if data[0] != _VERSION:
             raise ValueError(f"version {data[0]}")
-        _, release_bytes, moment, shown_count, subject_bytes = _HEAD.unpack_from(data)
+        _, release_bytes, moment, shown_count, subject_bytes, new_bytes = _HEAD.unpack_from(data)
         subject = _HEAD.size + release_bytes
-        shown = subject + subject_bytes
+        new = subject + subject_bytes
+        shown = new + new_bytes
         return cls(
             data[_HEAD.size : subject].decode(),
             from_micros(moment),
             shown_count,
-            data[subject:shown],
+            data[subject:new],
             data[shown:],
+            data[new:shown],
         )
 
 
 class Pages:
     """Opens lists where they begin and where a token says, and seals where they go on."""
 
-    def __init__(self, records: Records, releases: ActiveReleases) -> None:
+    def __init__(self, records: Records, releases: Releases) -> None:
         self._records = records
         self._releases = releases
         self._cipher: AESGCMSIV | None = None
@@ -165,8 +177,7 @@ class Pages:
         subject = page.subject
         if page.is_first and person is not None and items is not None:
             subject = await self._subject(person, items)
-        shown, count = _shown(page, hits, items), page.shown_count + len(hits)
-        following = replace(page, shown_count=count, subject=subject, shown=shown)
+        following = replace(_after(page, [hit.id for hit in hits], items), subject=subject)
         return await self._sealed(following.encode(), selection.fingerprint)
 
     async def _subject(self, person: Person, items: Vocabulary) -> bytes:
@@ -208,11 +219,18 @@ class Pages:
         return self._cipher
 
 
-def _shown(page: Page, hits: Sequence[Hit], items: Vocabulary | None) -> bytes:
-    ids = [hit.id for hit in hits]
+def _after(page: Page, ids: Sequence[str], items: Vocabulary | None) -> Page:
+    """The page after one that shows these items, or users."""
+    count = page.shown_count + len(ids)
     if items is None:
-        return pack_ids([*page.shown_ids(None), *ids])
-    return page.shown + items.rows(ids).astype("<i4", copy=False).tobytes()
+        return replace(page, shown_count=count, shown=pack_ids([*page.shown_ids(None), *ids]))
+    rows, new = items.rows(ids), page.new
+    if len(more := np.flatnonzero(rows >= items.fixed)):
+        before = unpack_ids(new)
+        rows[more] = -1 - np.arange(len(before), len(before) + len(more))
+        new = pack_ids([*before, *(ids[place] for place in more.tolist())])
+    shown = page.shown + rows.astype("<i4", copy=False).tobytes()
+    return replace(page, shown_count=count, shown=shown, new=new)
 
 
 def _release_gone(release_id: str) -> NotFound:

@@ -46,6 +46,9 @@ class Person:
     """(dimension,); None where the model knows nothing of the subject."""
     seen: tuple[str, ...]
     """The items of the subject's history."""
+    reader: NDArray[np.float32] | None = None
+    """What the model's scorer knows of the subject, (size,); None where it has none, or no history
+    to read."""
 
 
 class People:
@@ -151,7 +154,7 @@ def histories(active: Active, events: pa.Table, users: Vocabulary | None = None)
     if active.event_types:
         events = events.filter(pc.is_in(events["event_type"], pa.array(active.event_types)))
     served = active.served
-    return history_of(events, active.catalog, served.feedback, items=served.items, users=users)
+    return history_of(events, active.catalog, served.feedback, items=served.learned, users=users)
 
 
 def _encoded(active: Active, joined: Histories, seen: Sequence[tuple[str, ...]]) -> list[Person]:

@@ -52,6 +52,15 @@ class Popular:
         """The leading rows, whose score is over 0."""
         return self.rows[: np.count_nonzero(self.scores > 0)]
 
+    def among(self, count: int) -> Popular:
+        """The same of so many items: new ones come and go between a count and its use."""
+        if count == len(self.scores):
+            return self
+        scores = np.resize(self.scores, count)
+        scores[len(self.scores) :] = 0.0
+        new = np.arange(len(self.scores), count, dtype=np.int32)
+        return Popular(scores, np.concatenate([self.rows[self.rows < count], new]))
+
 
 class Popularity:
     """Counts interactions of catalogs in the background, each count for as long as it is asked for.
@@ -80,7 +89,8 @@ class Popularity:
         def count() -> Popular:
             return self._count(active, weights, counting.half_life)
 
-        return await self._counts.get(key, count, timeout_s=timeout_s)
+        popular = await self._counts.get(key, count, timeout_s=timeout_s)
+        return popular.among(len(active.served.items))
 
     async def fallback(self, active: Active, *, timeout_s: float) -> Popular:
         """What is popular where nothing is known of the subject.

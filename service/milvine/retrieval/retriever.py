@@ -28,13 +28,14 @@ from milvine.domain.query import (
 )
 from milvine.models.vocabulary import Vocabulary
 from milvine.records import Records
-from milvine.retrieval.active import Active, ActiveReleases
+from milvine.retrieval.active import Active
 from milvine.retrieval.audience import Audiences, Whom
 from milvine.retrieval.columns import Columns
 from milvine.retrieval.exact import Exact
 from milvine.retrieval.explain import Explained, Explainer, explained
 from milvine.retrieval.index import Index
 from milvine.retrieval.named import in_order, look_up
+from milvine.retrieval.new_items import Releases, WithNewItems
 from milvine.retrieval.pages import Page, Pages
 from milvine.retrieval.people import People, Person
 from milvine.retrieval.plan import Plan, Planner
@@ -54,14 +55,14 @@ class Retriever:
         records: Records,
         people: People,
         vectors: Vectors,
-        releases: ActiveReleases,
+        releases: Releases,
         popularity: Popularity,
     ) -> None:
         self._people = people
         self._vectors = vectors
-        self._releases = releases
+        self._releases = WithNewItems(releases, records, vectors)
         self._popularity = popularity
-        self._pages = Pages(records, releases)
+        self._pages = Pages(records, self._releases)
         self._planner = Planner(vectors.dialect)
         self._index = Index(vectors)
         self._exact = Exact(vectors)
@@ -300,7 +301,7 @@ class Retriever:
         if made.ranking is None:
             return None
         moment = page.moment if page else datetime.now(UTC)
-        shown = page.shown_rows() if page else NO_ROWS
+        shown = page.shown_rows(active.served.items) if page else NO_ROWS
         asked = Asked(active, made.ranking, moment, search.ends, shown, explain=selection.explain)
         return RankedSearch(search, self._ranker, asked, made.page_size)
 

@@ -43,6 +43,11 @@ class Numbers:
         """The values of rows, (n,)."""
         return self.values[rows]
 
+    def grown(self, count: int) -> Self:
+        """The column with so many items, of which the last ones have no value."""
+        more = np.full(max(0, count - len(self.values)), np.nan)
+        return type(self)(np.append(self.values, more)) if len(more) else self
+
     def updated(self, rows: Rows, found: Iterable[FieldValue | None]) -> Self:
         """The column with other values at some rows."""
         values = self.values.copy()
@@ -86,6 +91,14 @@ class Listed:
         taken = np.full(is_there.shape, -1, np.int32)
         taken[is_there] = self.codes[(self.starts[rows, None] + columns)[is_there]]
         return taken
+
+    def grown(self, count: int) -> Self:
+        """The column with so many items, of which the last ones have no value."""
+        more = np.zeros(max(0, count - len(self.starts)), np.int64)
+        if not len(more):
+            return self
+        starts, lengths = np.append(self.starts, more), np.append(self.lengths, more)
+        return type(self)(starts, lengths, self.codes, self.known)
 
     def renumbered(self) -> Self:
         """The column without the values that no row has any more."""
