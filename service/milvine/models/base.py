@@ -141,8 +141,21 @@ class Encoder(Protocol):
 class Scorer(Protocol):
     """How retrieved items are ranked anew; safe to call from several threads."""
 
-    def score(self, histories: Histories, candidates: NDArray[np.integer]) -> NDArray[np.float32]:
-        """The scores (users, n) of rows of items (users, n), the greater the better."""
+    def __hash__(self) -> int:
+        """By identity: what is asked of one scorer travels together."""
+
+    def read(self, histories: Histories) -> NDArray[np.float32]:
+        """What it has to know of users, (users, size)."""
+
+    def gains(
+        self, readers: NDArray[np.float32], candidates: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """What it adds to the inner products of users and items, (users, n).
+
+        Args:
+            readers: What `read` gave for the users.
+            candidates: Rows of items, (users, n); those that it did not learn gain NaN.
+        """
 
 
 class ItemEncoder(Protocol):
@@ -197,3 +210,11 @@ class EncodesItems(Protocol[C_contra]):
 
     def item_encoder(self, config: C_contra, tensors: Tensors) -> ItemEncoder | None:
         """The encoder of items that goes with fitted tensors; None where they hold none."""
+
+
+@runtime_checkable
+class RanksAnew(Protocol[C_contra]):
+    """A family whose scores are more than inner products."""
+
+    def scorer(self, config: C_contra, tensors: Tensors) -> Scorer:
+        """The scorer of retrieved items that goes with fitted tensors."""

@@ -17,6 +17,8 @@ from milvine.models.base import (
     EncodesItems,
     Feedback,
     ItemEncoder,
+    RanksAnew,
+    Scorer,
     Tensors,
 )
 from milvine.models.families import family_of
@@ -64,6 +66,8 @@ class ServingModel:
     """What histories are made of for the encoder."""
     item_encoder: ItemEncoder | None = None
     """How items that it did not learn get vectors; None: they get none."""
+    scorer: Scorer | None = None
+    """How retrieved items are ranked anew; None: scores are inner products."""
 
     @property
     def dimension(self) -> int:
@@ -115,4 +119,5 @@ def load_serving_model(artifacts: ModelStore, model: Model) -> ServingModel:
         encoder=family.encoder(config, stored.tensors),
         feedback=family.learns_from,
         item_encoder=item_encoder,
+        scorer=family.scorer(config, stored.tensors) if isinstance(family, RanksAnew) else None,
     )

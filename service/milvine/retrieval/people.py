@@ -161,9 +161,11 @@ def _encoded(active: Active, joined: Histories, seen: Sequence[tuple[str, ...]])
     known = np.flatnonzero(joined.lengths > 0)
     people = [Person(None, items) for items in seen]
     if len(known):
-        vectors = active.served.encoder.encode(joined.take(known))
-        for row, vector in zip(known.tolist(), vectors, strict=True):
-            people[row] = Person(vector, seen[row])
+        histories, scorer = joined.take(known), active.served.scorer
+        vectors = active.served.encoder.encode(histories)
+        readers = [None] * len(known) if scorer is None else scorer.read(histories)
+        for row, vector, reader in zip(known.tolist(), vectors, readers, strict=True):
+            people[row] = Person(vector, seen[row], reader)
     return people
 
 

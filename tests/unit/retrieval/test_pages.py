@@ -73,7 +73,7 @@ def test_a_page_of_items_comes_back(person, shown):
 
 
 async def test_new_items_keep_their_place_in_any_process(pages):
-    """Rows of items that came after the model differ between processes, so tokens have their ids."""
+    """Rows of items that came after the model differ between processes: tokens have their ids."""
     here, there = ITEMS.and_more(["new a", "new b"]), ITEMS.and_more(["new c", "new b", "new a"])
     person = Person(np.ones(3, np.float32), ("item 7 ☃", "new a"), np.zeros(2, np.float32))
     asked = Selection(page_size=2, fingerprint=BOUND)
