@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from milvine.artifacts import Artifacts
 from milvine.domain.entity import Side
@@ -84,6 +85,7 @@ class _Tasks:
             device=self._device,
             report=job.report,
             cancelled=job.must_stop.is_set,
+            read_fields=partial(self._records.entities.table, catalog.id),
         )
         self._records.models.create(
             replace(model, event_types=request.event_types), made_by=job.operation

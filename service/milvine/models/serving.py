@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from milvine.domain.entity import Side
 from milvine.domain.model import Model
 from milvine.models.base import (
     ITEM_VECTORS,
@@ -18,10 +19,12 @@ from milvine.models.base import (
     Feedback,
     ItemEncoder,
     RanksAnew,
+    ReadsFields,
     Scorer,
     Tensors,
 )
 from milvine.models.families import family_of
+from milvine.models.fields import Encoding
 from milvine.models.vocabulary import Vocabulary
 
 POPULARITY = "item_popularity"
@@ -66,6 +69,8 @@ class ServingModel:
     """What histories are made of for the encoder."""
     item_encoder: ItemEncoder | None = None
     """How items that it did not learn get vectors; None: they get none."""
+    user_encoding: Encoding | None = None
+    """How the fields of users become features for the encoder; None: it reads none."""
     scorer: Scorer | None = None
     """How retrieved items are ranked anew; None: scores are inner products."""
 
@@ -106,6 +111,7 @@ def load_serving_model(artifacts: ModelStore, model: Model) -> ServingModel:
     config = family.config(model.config.settings)
     counts = stored.tensors[POPULARITY].astype(np.int64, copy=False)
     items = Vocabulary(stored.item_ids)
+    encodings = family.encodings(stored.tensors) if isinstance(family, ReadsFields) else {}
     item_encoder = None
     if isinstance(family, EncodesItems):
         item_encoder = family.item_encoder(config, stored.tensors)
@@ -119,5 +125,6 @@ def load_serving_model(artifacts: ModelStore, model: Model) -> ServingModel:
         encoder=family.encoder(config, stored.tensors),
         feedback=family.learns_from,
         item_encoder=item_encoder,
+        user_encoding=encodings.get(Side.USER),
         scorer=family.scorer(config, stored.tensors) if isinstance(family, RanksAnew) else None,
     )

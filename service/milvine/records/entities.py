@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 from sqlalchemy import (
     JSON,
     ColumnElement,
@@ -20,8 +21,9 @@ from sqlalchemy import (
     tuple_,
 )
 
+from milvine.domain.catalog import Field
 from milvine.domain.entity import Entity, FieldValue, Side, from_micros
-from milvine.records.codec import dump_fields, load_fields, load_values
+from milvine.records.codec import columns_of, dump_fields, load_fields, load_values
 from milvine.records.database import Database, now_micros
 from milvine.records.rows import catalog_number, next_revision
 from milvine.records.schema import ENTITIES
@@ -165,6 +167,24 @@ class Entities:
             found = map(load_values, texts)
             yield FieldValues(list(ids), dict(zip(names, found, strict=True)))
             page = self._rows(query.where(ENTITIES.c.id > ids[-1]))
+
+    def table(
+        self, catalog_id: str, side: Side, fields: Sequence[Field], *, batch: int = 100_000
+    ) -> pa.Table:
+        """All that exist as an Arrow table, by id: their `id`, and a column for each field.
+
+        Arrow itself reads the stored texts, so no value is a Python object on the way. What changes
+        meanwhile may come in its old or its new form.
+        """
+        query = _live(catalog_id, side).with_only_columns(ENTITIES.c.id, ENTITIES.c.fields)
+        query = query.order_by(ENTITIES.c.id).limit(batch)
+        tables = [columns_of((), (), fields)]
+        page = self._rows(query)
+        while page:
+            ids, texts = zip(*page, strict=True)
+            tables.append(columns_of(ids, texts, fields))
+            page = self._rows(query.where(ENTITIES.c.id > ids[-1]))
+        return pa.concat_tables(tables)
 
     def count(self, catalog_id: str, side: Side) -> int:
         """How many there are, deleted ones aside."""

@@ -19,12 +19,12 @@ import structlog
 from numpy.typing import NDArray
 
 from milvine.artifacts import Artifacts
-from milvine.domain.entity import Entity, Side
+from milvine.domain.entity import Side
 from milvine.domain.errors import MilvineError
 from milvine.domain.release import Release, ReleaseState
 from milvine.models.serving import ServingModel, load_serving_model
 from milvine.records import Change, Records
-from milvine.releases.rows import project
+from milvine.releases.rows import Fields, item_vectors, project, user_vectors
 from milvine.vectors import Vectors
 from milvine.vectors.layout import Layout, layout
 
@@ -169,7 +169,7 @@ async def carry_changes(
     until = await asyncio.to_thread(records.catalogs.revision, release.catalog_id)
     for side in Side:
         target = layout(release, side, served.dimension, served.taste_dimension)
-        carrier = _Carrier(vectors, target, served, side)
+        carrier = _Carrier(records, vectors, target, served, side, release.catalog_id)
         revision, last_id = since, ""
         while page := await asyncio.to_thread(
             records.entities.changes,
@@ -191,54 +191,52 @@ async def carry_changes(
 class _Carrier:
     """Carries changes into the collections of one side of a release."""
 
+    records: Records
     vectors: Vectors
     target: Layout
     served: ServingModel
     side: Side
+    catalog_id: str
 
     async def carry(self, page: Sequence[Change]) -> None:
-        gone = [change.id for change in page if change.entity is None]
-        if gone:
-            await self._delete(gone)
-        live = {change.id: change.entity for change in page if change.entity is not None}
+        live = {change.id: change.entity.fields for change in page if change.entity is not None}
         known = await self._known_vectors(live)
+        gone = [change.id for change in page if change.entity is None]
+        if self._reads_fields:  # of what has fewer fields now, nothing may be known any more
+            gone += [i for i in live if i not in known]
+        if gone:
+            for spec in self.target.specs:
+                await self.vectors.delete(spec.name, gone, timeout_s=WRITE_S)
         if not known:
             return
         names = frozenset(field.name for field in self.target.scores.fields)
         ids = list(known)
-        fields = [project(live[i].fields, names) for i in ids]
+        fields = [project(live[i], names) for i in ids]
         for spec, values in self.target.split(np.stack(list(known.values()))):
             await self.vectors.write(spec, ids, values, fields, fresh=False, timeout_s=WRITE_S)
 
-    async def _known_vectors(self, live: Mapping[str, Entity]) -> dict[str, NDArray[np.float32]]:
-        """The vectors by id: an item's is the model's, a user's the one that the release has."""
-        ids = list(live)
+    @property
+    def _reads_fields(self) -> bool:
+        """Whether fields alone can give a vector."""
         if self.side is Side.ITEM:
-            rows = self.served.items.rows(ids)
-            vectors = self.served.item_vectors
-            known = {i: vectors[row] for i, row in zip(ids, rows, strict=True) if row >= 0}
-            return known | await self._encoded({i: live[i] for i in ids if i not in known})
+            return self.served.item_encoder is not None
+        return self.served.user_encoding is not None
+
+    async def _known_vectors(self, live: Mapping[str, Fields]) -> dict[str, NDArray[np.float32]]:
+        """The vectors by id: the model's, by fields where it reads these, else the release's."""
+        if not live:
+            return {}
+        if self.side is Side.ITEM:
+            return await asyncio.to_thread(item_vectors, self.served, live)
+        if self._reads_fields:
+            place = user_vectors
+            return await asyncio.to_thread(place, self.records, self.catalog_id, self.served, live)
         found = await self.vectors.fetch(
             # A build may have written them a moment ago.
             self.target.scores,
-            ids,
+            list(live),
             with_vector=True,
             strong=True,
             timeout_s=WRITE_S,
         )
         return {row.id: row.vector for row in found if row.vector is not None}
-
-    async def _encoded(self, new: Mapping[str, Entity]) -> dict[str, NDArray[np.float32]]:
-        """The vectors of items that the model did not learn; those without one are taken away."""
-        encoder = self.served.item_encoder
-        if encoder is None or not new:
-            return {}
-        vectors = await asyncio.to_thread(encoder.encode, [item.fields for item in new.values()])
-        known = {i: v for i, v in zip(new, vectors, strict=True) if np.isfinite(v).all()}
-        if gone := [i for i in new if i not in known]:
-            await self._delete(gone)
-        return known
-
-    async def _delete(self, ids: Sequence[str]) -> None:
-        for spec in self.target.specs:
-            await self.vectors.delete(spec.name, ids, timeout_s=WRITE_S)

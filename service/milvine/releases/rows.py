@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from milvine.domain.catalog import Catalog
@@ -70,18 +71,25 @@ def with_new_items(served: ServingModel, metadata: Metadata) -> ServingModel:
     if served.item_encoder is None:
         return served
     ids = sorted(metadata.fields)
-    ids = [ids[place] for place in np.flatnonzero(served.items.rows(ids) < 0).tolist()]
-    vectors = np.concatenate(
-        [
-            np.empty((0, served.dimension), np.float32),
-            *(
-                served.item_encoder.encode([metadata.fields[i] for i in ids[at : at + _AT_ONCE]])
-                for at in range(0, len(ids), _AT_ONCE)
-            ),
-        ]
-    )
-    known = np.flatnonzero(np.isfinite(vectors).all(axis=1))
-    return served.with_items([ids[place] for place in known.tolist()], vectors[known])
+    new = [ids[place] for place in np.flatnonzero(served.learned.rows(ids) < 0).tolist()]
+    found: dict[str, NDArray[np.float32]] = {}
+    for at in range(0, len(new), _AT_ONCE):
+        found |= item_vectors(served, {i: metadata.fields[i] for i in new[at : at + _AT_ONCE]})
+    return served.with_items(list(found), np.stack(list(found.values()))) if found else served
+
+
+def item_vectors(
+    served: ServingModel, items: Mapping[str, Fields]
+) -> dict[str, NDArray[np.float32]]:
+    """The vectors of items: those that were learned, and of others what their fields give."""
+    ids = list(items)
+    rows = served.learned.rows(ids)
+    known = {i: served.item_vectors[row] for i, row in zip(ids, rows, strict=True) if row >= 0}
+    new = [i for i in ids if i not in known]
+    if served.item_encoder is None or not new:
+        return known
+    vectors = served.item_encoder.encode([items[i] for i in new])
+    return known | {i: v for i, v in zip(new, vectors, strict=True) if np.isfinite(v).all()}
 
 
 def live_items(served: ServingModel, metadata: Metadata) -> NDArray[np.int64]:
@@ -129,10 +137,32 @@ class Users:
 def read_users(
     served: ServingModel, catalog: Catalog, events: pa.Table, metadata: Metadata
 ) -> Users:
-    """Gather the users of a table of interactions that have a history the model knows."""
-    ids = Vocabulary.of(events["user_id"])
+    """Gather the users whom the model can place: by a history it knows, or by their fields."""
+    ids, encoding = Vocabulary.of(events["user_id"]), served.user_encoding
+    if encoding is not None:
+        known = set(ids.ids.to_pylist())
+        ids = ids.and_more([i for i in sorted(metadata.fields) if i not in known])
     histories = history_of(events, catalog, served.feedback, items=served.learned, users=ids)
-    has_history = histories.lengths > 0
+    if encoding is not None:
+        rows = [metadata.fields.get(i, {}) for i in ids.ids.to_pylist()]
+        histories = replace(histories, features=encoding.of(rows))
+    is_known = histories.is_known
     if metadata.deleted:
-        has_history &= ~np.isin(ids.ids.to_pylist(), list(metadata.deleted))
-    return Users(ids, histories, np.flatnonzero(has_history))
+        is_known &= ~np.isin(ids.ids.to_pylist(), list(metadata.deleted))
+    return Users(ids, histories, np.flatnonzero(is_known))
+
+
+def user_vectors(
+    records: Records, catalog_id: str, served: ServingModel, users: Mapping[str, Fields]
+) -> dict[str, NDArray[np.float32]]:
+    """The vectors of users by their histories and fields, of those that the model can place."""
+    ids, catalog = Vocabulary(list(users)), records.catalogs.get(catalog_id)
+    events = records.interactions.history(catalog_id, list(users))
+    if types := served.model.event_types:
+        events = events.filter(pc.is_in(events["event_type"], pa.array(types)))
+    histories = history_of(events, catalog, served.feedback, items=served.learned, users=ids)
+    if served.user_encoding is not None:
+        histories = replace(histories, features=served.user_encoding.of(list(users.values())))
+    known = np.flatnonzero(histories.is_known)
+    vectors = served.encoder.encode(histories.take(known))
+    return dict(zip(ids.take(known), vectors, strict=True))

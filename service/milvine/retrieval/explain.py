@@ -33,7 +33,7 @@ from milvine.models.serving import ServingModel
 from milvine.records import Records
 from milvine.retrieval.active import Active
 from milvine.retrieval.examples import seen_in, taste_of
-from milvine.retrieval.people import People, Person, histories
+from milvine.retrieval.people import People, Person, histories, with_fields
 
 MOST_LOOKED_AT = 100
 """Of a longer history, the latest items are looked at; of examples, those that weigh most."""
@@ -120,8 +120,10 @@ class Explainer:
     ) -> Explained:
         events = self._events(active, subject)
         history, seen = histories(active, events), tuple(events["item_id"].to_pylist())
+        if isinstance(subject, UserSubject):
+            history = with_fields(self._records, active, [subject.user_id], history)
         if not len(history.items):
-            return Explained(Person(None, seen))
+            return Explained(_without_history(active.served, history, seen))
         places = np.arange(len(history.items))[::-1][:MOST_LOOKED_AT]
         served = active.served
         (vector,) = served.encoder.encode(history)
@@ -137,6 +139,13 @@ class Explainer:
         if isinstance(subject, HistorySubject):
             return subject.events
         return self._records.interactions.history(active.catalog.id, [subject.user_id])
+
+
+def _without_history(served: ServingModel, history: Histories, seen: tuple[str, ...]) -> Person:
+    """A subject of whom nothing but fields is known, if these."""
+    if not history.is_known.any():
+        return Person(None, seen)
+    return Person(served.encoder.encode(history)[0], seen)
 
 
 def explained(served: ServingModel, placed: Explained, hits: Sequence[Hit]) -> list[Hit]:

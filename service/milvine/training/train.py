@@ -21,10 +21,10 @@ from milvine.domain.model import (
     ModelConfig,
 )
 from milvine.domain.progress import TrainProgress, TrainStage
-from milvine.models.base import Dataset, Fitted, IsCancelled, Run
+from milvine.models.base import Dataset, Fitted, IsCancelled, ReadsFields, Run
 from milvine.models.families import family_of, filled
 from milvine.models.serving import POPULARITY
-from milvine.training.dataset import build, fingerprint, popularity
+from milvine.training.dataset import ReadFields, build, fingerprint, popularity, with_fields
 from milvine.training.evaluation import evaluate, split
 
 
@@ -40,6 +40,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     device: str,
     report: Callable[[TrainProgress], None],
     cancelled: IsCancelled,
+    read_fields: ReadFields | None = None,
 ) -> Model:
     """Train a model, measure it on what is held out, train it again on everything and store it.
 
@@ -54,9 +55,11 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
         device: The torch device that fits.
         report: Told of each step and each epoch.
         cancelled: Asked often enough that a cancel takes effect within a second.
+        read_fields: Reads items and users, for families that learn from their fields; None: there
+            is nothing to read.
 
     Raises:
-        InvalidArgument: When a setting is out of its range.
+        InvalidArgument: When a setting is out of its range, or names a field that is not declared.
         FailedPrecondition: When nothing teaches the family, or its loss is no longer finite.
         Cancelled: When `cancelled` says so; nothing is stored then.
         Unavailable: When the artifacts can't be written.
@@ -64,7 +67,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     config = filled(config)
     work = _Work(config, holdout, device, report, cancelled)
     report(TrainProgress(TrainStage.READING, 0.0))
-    dataset = build(table, catalog, family_of(config).learns_from)
+    dataset = _read(table, catalog, config, read_fields)
     evaluation = None if holdout.method is HoldoutMethod.NONE else work.measure(dataset)
     start = time.perf_counter()
     fitted = work.fit(dataset, TrainStage.FITTING)
@@ -88,6 +91,18 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     tensors = {**fitted.tensors, POPULARITY: popularity(dataset)}
     artifacts.save(model_id, tensors, dataset.items.ids, _document(model))
     return model
+
+
+def _read(
+    table: pa.Table, catalog: Catalog, config: ModelConfig, read_fields: ReadFields | None
+) -> Dataset:
+    """What a family learns from: what users did, and the fields that it reads."""
+    family = family_of(config)
+    dataset = build(table, catalog, family.learns_from)
+    if read_fields is None or not isinstance(family, ReadsFields):
+        return dataset
+    fields = family.fields(family.config(config.settings), catalog)
+    return with_fields(dataset, fields, read_fields)
 
 
 @dataclass(frozen=True, slots=True)
