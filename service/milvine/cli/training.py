@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import click
 from google.protobuf import json_format
@@ -20,12 +19,7 @@ from milvine.client.types import moment
 from milvine.domain.errors import InvalidArgument
 from milvine.v1 import model_pb2
 
-Config: TypeAlias = model_pb2.AlsConfig | model_pb2.RatingsMfConfig
-
-_FAMILIES: Mapping[str, type[Config]] = {
-    "als": model_pb2.AlsConfig,
-    "ratings_mf": model_pb2.RatingsMfConfig,
-}
+_FAMILIES = tuple(model_pb2.ModelConfig.DESCRIPTOR.fields_by_name)
 _METRICS = ("recall", "ndcg", "mrr", "hit_rate", "coverage")
 
 
@@ -55,7 +49,7 @@ class TrainArgs:
 
 @click.command()
 @click.argument("catalog")
-@click.option("--family", type=click.Choice(list(_FAMILIES)), required=True)
+@click.option("--family", type=click.Choice(_FAMILIES), required=True)
 @click.option(
     "--set",
     "settings",
@@ -91,11 +85,9 @@ async def train(call: Remote, args: TrainArgs) -> None:
 
     Ctrl-C cancels the training.
     """
-    config = _config(args.family, args.settings)
     handle = await call.client.train(
         args.catalog,
-        als=config if isinstance(config, model_pb2.AlsConfig) else None,
-        ratings_mf=config if isinstance(config, model_pb2.RatingsMfConfig) else None,
+        config=_config(args.family, args.settings),
         holdout=args.holdout_message(),
         event_types=args.event_types,
         display_name=args.name,
@@ -137,7 +129,8 @@ def _remark(progress: Progress) -> str:
     if not progress.epochs:
         return ""
     last = progress.epochs[-1]
-    return f"epoch {last.epoch}/{last.epoch_count}, loss {last.loss:.4f}"
+    told = f"epoch {last.epoch}/{last.epoch_count}, loss {last.loss:.4f}"
+    return f"{told}, ndcg@20 {last.metric:.4f}" if last.HasField("metric") else told
 
 
 def _metrics(model: model_pb2.Model, family: str) -> Table:
@@ -175,16 +168,16 @@ def _measured(model: model_pb2.Model) -> str:
     return f"recall@{first.cutoff} {first.recall:.4f}, ndcg@{first.cutoff} {first.ndcg:.4f}"
 
 
-def _config(family: str, settings: dict[str, Json]) -> Config:
-    config = _FAMILIES[family]()
-    known = [field.name for field in config.DESCRIPTOR.fields]
+def _config(family: str, settings: dict[str, Json]) -> model_pb2.ModelConfig:
+    config = model_pb2.ModelConfig()
+    known = list(getattr(config, family).DESCRIPTOR.fields_by_name)
     for name in settings:
         if name not in known:
             raise InvalidArgument.at(
                 f"--set {name}", f"is not a setting of {family}; settings are: {', '.join(known)}"
             )
     try:
-        json_format.ParseDict(settings, config)
+        json_format.ParseDict({family: settings}, config)
     except json_format.ParseError as exc:
         raise InvalidArgument.at("--set", str(exc)) from exc
     return config

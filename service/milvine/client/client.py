@@ -263,20 +263,47 @@ class Client:
 
     # Models
 
-    async def train(
+    async def train(  # noqa: PLR0913 - an argument for each family, of which one is given
         self,
         catalog_id: str,
         *,
         als: requests.Settings | model_pb2.AlsConfig | None = None,
         ratings_mf: requests.Settings | model_pb2.RatingsMfConfig | None = None,
+        bpr: requests.Settings | model_pb2.BprConfig | None = None,
+        softmax_mf: requests.Settings | model_pb2.SoftmaxMfConfig | None = None,
+        lightgcn: requests.Settings | model_pb2.LightGcnConfig | None = None,
+        neural_cf: requests.Settings | model_pb2.NeuralCfConfig | None = None,
+        mult_vae: requests.Settings | model_pb2.MultVaeConfig | None = None,
+        two_tower: requests.Settings | model_pb2.TwoTowerConfig | None = None,
+        sasrec: requests.Settings | model_pb2.SasRecConfig | None = None,
+        config: model_pb2.ModelConfig | None = None,
         holdout: requests.Settings | model_pb2.Holdout | None = None,
         event_types: Sequence[str] = (),
         display_name: str = "",
     ) -> OperationHandle[model_pb2.Model]:
-        """Train a model of the family that is given, `als={}` with every default."""
+        """Train a model of the family that is given, `als={}` with every default.
+
+        A family takes its settings by name or as a message; `config` is a family as a message, in
+        place of one by name. Without `holdout` the latest item of each user measures the model,
+        and without `event_types` it learns from all.
+
+        Raises:
+            ValueError: When it is not one family that is given.
+        """
+        families = {
+            "als": als,
+            "ratings_mf": ratings_mf,
+            "bpr": bpr,
+            "softmax_mf": softmax_mf,
+            "lightgcn": lightgcn,
+            "neural_cf": neural_cf,
+            "mult_vae": mult_vae,
+            "two_tower": two_tower,
+            "sasrec": sasrec,
+        }
         request = model_service_pb2.TrainModelRequest(
             catalog_id=catalog_id,
-            config=requests.model_config(als, ratings_mf),
+            config=requests.model_config(config, families),
             holdout=requests.holdout(holdout),
             event_types=event_types,
             display_name=display_name,

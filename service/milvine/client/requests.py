@@ -74,19 +74,25 @@ def interactions(
 
 
 def model_config(
-    als: Settings | model_pb2.AlsConfig | None,
-    ratings_mf: Settings | model_pb2.RatingsMfConfig | None,
+    config: model_pb2.ModelConfig | None, families: Mapping[str, Settings | Message | None]
 ) -> model_pb2.ModelConfig:
-    """The family that is given, with its settings."""
-    return model_pb2.ModelConfig(
-        als=_message(als, model_pb2.AlsConfig),
-        ratings_mf=_message(ratings_mf, model_pb2.RatingsMfConfig),
-    )
+    """The config, or that of the one family that is given with its settings."""
+    given = {name: settings for name, settings in families.items() if settings is not None}
+    if len(given) + (config is not None) != 1:
+        raise ValueError(f"give one family of {', '.join(families)}, and only one")
+    if config is not None:
+        return config
+    made = model_pb2.ModelConfig()
+    for name, settings in given.items():
+        message: Message = getattr(made, name)
+        message.SetInParent()
+        message.MergeFrom(_message(settings, type(message)))
+    return made
 
 
 def holdout(given: Settings | model_pb2.Holdout | None) -> model_pb2.Holdout | None:
     """How to measure a model."""
-    return _message(given, model_pb2.Holdout)
+    return None if given is None else _message(given, model_pb2.Holdout)
 
 
 async def interaction_batches(
@@ -131,7 +137,7 @@ def _examples(given: Examples) -> list[retrieval_service_pb2.Example]:
     return [retrieval_service_pb2.Example(item_id=item) for item in given]
 
 
-def _message(given: Settings | M | None, kind: type[M]) -> M | None:
+def _message(given: Settings | M, kind: type[M]) -> M:
     return ParseDict(dict(given), kind()) if isinstance(given, Mapping) else given
 
 

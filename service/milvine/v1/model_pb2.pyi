@@ -119,6 +119,13 @@ class ModelConfig(_message.Message):
 
     ALS_FIELD_NUMBER: _builtins.int
     RATINGS_MF_FIELD_NUMBER: _builtins.int
+    BPR_FIELD_NUMBER: _builtins.int
+    SOFTMAX_MF_FIELD_NUMBER: _builtins.int
+    LIGHTGCN_FIELD_NUMBER: _builtins.int
+    NEURAL_CF_FIELD_NUMBER: _builtins.int
+    MULT_VAE_FIELD_NUMBER: _builtins.int
+    TWO_TOWER_FIELD_NUMBER: _builtins.int
+    SASREC_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def als(self) -> Global___AlsConfig:
         """Implicit feedback: alternating least squares."""
@@ -127,17 +134,52 @@ class ModelConfig(_message.Message):
     def ratings_mf(self) -> Global___RatingsMfConfig:
         """Explicit ratings: regularised factorisation with biases."""
 
+    @_builtins.property
+    def bpr(self) -> Global___BprConfig:
+        """Bayesian personalised ranking."""
+
+    @_builtins.property
+    def softmax_mf(self) -> Global___SoftmaxMfConfig:
+        """Factorisation whose loss is a softmax over many negatives."""
+
+    @_builtins.property
+    def lightgcn(self) -> Global___LightGcnConfig:
+        """Vectors smoothed over the graph of users and items."""
+
+    @_builtins.property
+    def neural_cf(self) -> Global___NeuralCfConfig:
+        """Neural collaborative filtering: factors and a network."""
+
+    @_builtins.property
+    def mult_vae(self) -> Global___MultVaeConfig:
+        """A variational autoencoder of histories."""
+
+    @_builtins.property
+    def two_tower(self) -> Global___TwoTowerConfig:
+        """A network for histories and one for items."""
+
+    @_builtins.property
+    def sasrec(self) -> Global___SasRecConfig:
+        """Self-attention over the order of a history."""
+
     def __init__(
         self,
         *,
         als: Global___AlsConfig | None = ...,
         ratings_mf: Global___RatingsMfConfig | None = ...,
+        bpr: Global___BprConfig | None = ...,
+        softmax_mf: Global___SoftmaxMfConfig | None = ...,
+        lightgcn: Global___LightGcnConfig | None = ...,
+        neural_cf: Global___NeuralCfConfig | None = ...,
+        mult_vae: Global___MultVaeConfig | None = ...,
+        two_tower: Global___TwoTowerConfig | None = ...,
+        sasrec: Global___SasRecConfig | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["als", b"als", "family", b"family", "ratings_mf", b"ratings_mf"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["als", b"als", "bpr", b"bpr", "family", b"family", "lightgcn", b"lightgcn", "mult_vae", b"mult_vae", "neural_cf", b"neural_cf", "ratings_mf", b"ratings_mf", "sasrec", b"sasrec", "softmax_mf", b"softmax_mf", "two_tower", b"two_tower"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["als", b"als", "family", b"family", "ratings_mf", b"ratings_mf"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["als", b"als", "bpr", b"bpr", "family", b"family", "lightgcn", b"lightgcn", "mult_vae", b"mult_vae", "neural_cf", b"neural_cf", "ratings_mf", b"ratings_mf", "sasrec", b"sasrec", "softmax_mf", b"softmax_mf", "two_tower", b"two_tower"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_family: _TypeAlias = _typing.Literal["als", "ratings_mf"]  # noqa: Y015
+    _WhichOneofReturnType_family: _TypeAlias = _typing.Literal["als", "ratings_mf", "bpr", "softmax_mf", "lightgcn", "neural_cf", "mult_vae", "two_tower", "sasrec"]  # noqa: Y015
     _WhichOneofArgType_family: _TypeAlias = _typing.Literal["family", b"family"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_family) -> _WhichOneofReturnType_family | None: ...
 
@@ -287,6 +329,831 @@ class RatingsMfConfig(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
 
 Global___RatingsMfConfig: _TypeAlias = RatingsMfConfig  # noqa: Y015
+
+@_typing.final
+class BprConfig(_message.Message):
+    """Settings of Bayesian personalised ranking (Rendle et al. 2009)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMBEDDING_SIZE_FIELD_NUMBER: _builtins.int
+    EPOCHS_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    LEARNING_RATE_FIELD_NUMBER: _builtins.int
+    REGULARIZATION_FIELD_NUMBER: _builtins.int
+    PATIENCE_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    NEGATIVE_COUNT_FIELD_NUMBER: _builtins.int
+    SHRINKAGE_FIELD_NUMBER: _builtins.int
+    embedding_size: _builtins.int
+    """The dimensions of the embeddings, 1 to 2,048. Default 64."""
+    epochs: _builtins.int
+    """The passes over the data, at most, 1 to 1,000. Default 8."""
+    batch_size: _builtins.int
+    """About how many interactions a step learns from, 1 to 1,048,576. Default
+    16,384.
+    """
+    learning_rate: _builtins.float
+    """The length of the first steps, over 0. Default 0.001."""
+    regularization: _builtins.float
+    """The strength of the L2 penalty on the embeddings that a step touches, 0 or
+    more. Default 0.
+    """
+    patience: _builtins.int
+    """The passes without a better NDCG@20, on interactions that the fit holds out
+    for itself, after which training stops, 0 to 1,000; 0 measures nothing and
+    never stops. Default 0.
+    """
+    seed: _builtins.int
+    """The seed of everything random. Default 0."""
+    negative_count: _builtins.int
+    """The items that each interaction is compared with, 1 to 1,024. Default 1."""
+    shrinkage: _builtins.float
+    """The interactions that are added to each user and item, so that rare ones
+    weigh less, 0 or more. Default 10.
+    """
+    def __init__(
+        self,
+        *,
+        embedding_size: _builtins.int | None = ...,
+        epochs: _builtins.int | None = ...,
+        batch_size: _builtins.int | None = ...,
+        learning_rate: _builtins.float | None = ...,
+        regularization: _builtins.float | None = ...,
+        patience: _builtins.int | None = ...,
+        seed: _builtins.int | None = ...,
+        negative_count: _builtins.int | None = ...,
+        shrinkage: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_negative_count", b"_negative_count", "_patience", b"_patience", "_regularization", b"_regularization", "_seed", b"_seed", "_shrinkage", b"_shrinkage", "batch_size", b"batch_size", "embedding_size", b"embedding_size", "epochs", b"epochs", "learning_rate", b"learning_rate", "negative_count", b"negative_count", "patience", b"patience", "regularization", b"regularization", "seed", b"seed", "shrinkage", b"shrinkage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_negative_count", b"_negative_count", "_patience", b"_patience", "_regularization", b"_regularization", "_seed", b"_seed", "_shrinkage", b"_shrinkage", "batch_size", b"batch_size", "embedding_size", b"embedding_size", "epochs", b"epochs", "learning_rate", b"learning_rate", "negative_count", b"negative_count", "patience", b"patience", "regularization", b"regularization", "seed", b"seed", "shrinkage", b"shrinkage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
+    _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
+    _WhichOneofReturnType__embedding_size: _TypeAlias = _typing.Literal["embedding_size"]  # noqa: Y015
+    _WhichOneofArgType__embedding_size: _TypeAlias = _typing.Literal["_embedding_size", b"_embedding_size"]  # noqa: Y015
+    _WhichOneofReturnType__epochs: _TypeAlias = _typing.Literal["epochs"]  # noqa: Y015
+    _WhichOneofArgType__epochs: _TypeAlias = _typing.Literal["_epochs", b"_epochs"]  # noqa: Y015
+    _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
+    _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
+    _WhichOneofReturnType__negative_count: _TypeAlias = _typing.Literal["negative_count"]  # noqa: Y015
+    _WhichOneofArgType__negative_count: _TypeAlias = _typing.Literal["_negative_count", b"_negative_count"]  # noqa: Y015
+    _WhichOneofReturnType__patience: _TypeAlias = _typing.Literal["patience"]  # noqa: Y015
+    _WhichOneofArgType__patience: _TypeAlias = _typing.Literal["_patience", b"_patience"]  # noqa: Y015
+    _WhichOneofReturnType__regularization: _TypeAlias = _typing.Literal["regularization"]  # noqa: Y015
+    _WhichOneofArgType__regularization: _TypeAlias = _typing.Literal["_regularization", b"_regularization"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__shrinkage: _TypeAlias = _typing.Literal["shrinkage"]  # noqa: Y015
+    _WhichOneofArgType__shrinkage: _TypeAlias = _typing.Literal["_shrinkage", b"_shrinkage"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_size) -> _WhichOneofReturnType__batch_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__embedding_size) -> _WhichOneofReturnType__embedding_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__epochs) -> _WhichOneofReturnType__epochs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__negative_count) -> _WhichOneofReturnType__negative_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__patience) -> _WhichOneofReturnType__patience | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__regularization) -> _WhichOneofReturnType__regularization | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shrinkage) -> _WhichOneofReturnType__shrinkage | None: ...
+
+Global___BprConfig: _TypeAlias = BprConfig  # noqa: Y015
+
+@_typing.final
+class SoftmaxMfConfig(_message.Message):
+    """Settings of factorisation by a softmax over many negatives (Wu et al. 2022)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMBEDDING_SIZE_FIELD_NUMBER: _builtins.int
+    EPOCHS_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    LEARNING_RATE_FIELD_NUMBER: _builtins.int
+    REGULARIZATION_FIELD_NUMBER: _builtins.int
+    PATIENCE_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    NEGATIVE_COUNT_FIELD_NUMBER: _builtins.int
+    NEGATIVE_EXPONENT_FIELD_NUMBER: _builtins.int
+    SHRINKAGE_FIELD_NUMBER: _builtins.int
+    embedding_size: _builtins.int
+    """The dimensions of the embeddings, 1 to 2,048. Default 64."""
+    epochs: _builtins.int
+    """The passes over the data, at most, 1 to 1,000. Default 8."""
+    batch_size: _builtins.int
+    """About how many interactions a step learns from, 1 to 1,048,576. Default
+    16,384.
+    """
+    learning_rate: _builtins.float
+    """The length of the first steps, over 0. Default 0.002."""
+    regularization: _builtins.float
+    """The strength of the L2 penalty on the embeddings that a step touches, 0 or
+    more. Default 0.
+    """
+    patience: _builtins.int
+    """The passes without a better NDCG@20, on interactions that the fit holds out
+    for itself, after which training stops, 0 to 1,000; 0 measures nothing and
+    never stops. Default 0.
+    """
+    seed: _builtins.int
+    """The seed of everything random. Default 0."""
+    negative_count: _builtins.int
+    """The items that the users of a batch are compared with, 1 to 65,536. Default
+    1,024.
+    """
+    negative_exponent: _builtins.float
+    """The power of its frequency by which an item is drawn as a negative, 0 to 1.
+    Default 0.5.
+    """
+    shrinkage: _builtins.float
+    """The interactions that are added to each user and item, so that rare ones
+    weigh less, 0 or more. Default 10.
+    """
+    def __init__(
+        self,
+        *,
+        embedding_size: _builtins.int | None = ...,
+        epochs: _builtins.int | None = ...,
+        batch_size: _builtins.int | None = ...,
+        learning_rate: _builtins.float | None = ...,
+        regularization: _builtins.float | None = ...,
+        patience: _builtins.int | None = ...,
+        seed: _builtins.int | None = ...,
+        negative_count: _builtins.int | None = ...,
+        negative_exponent: _builtins.float | None = ...,
+        shrinkage: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_negative_count", b"_negative_count", "_negative_exponent", b"_negative_exponent", "_patience", b"_patience", "_regularization", b"_regularization", "_seed", b"_seed", "_shrinkage", b"_shrinkage", "batch_size", b"batch_size", "embedding_size", b"embedding_size", "epochs", b"epochs", "learning_rate", b"learning_rate", "negative_count", b"negative_count", "negative_exponent", b"negative_exponent", "patience", b"patience", "regularization", b"regularization", "seed", b"seed", "shrinkage", b"shrinkage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_negative_count", b"_negative_count", "_negative_exponent", b"_negative_exponent", "_patience", b"_patience", "_regularization", b"_regularization", "_seed", b"_seed", "_shrinkage", b"_shrinkage", "batch_size", b"batch_size", "embedding_size", b"embedding_size", "epochs", b"epochs", "learning_rate", b"learning_rate", "negative_count", b"negative_count", "negative_exponent", b"negative_exponent", "patience", b"patience", "regularization", b"regularization", "seed", b"seed", "shrinkage", b"shrinkage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
+    _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
+    _WhichOneofReturnType__embedding_size: _TypeAlias = _typing.Literal["embedding_size"]  # noqa: Y015
+    _WhichOneofArgType__embedding_size: _TypeAlias = _typing.Literal["_embedding_size", b"_embedding_size"]  # noqa: Y015
+    _WhichOneofReturnType__epochs: _TypeAlias = _typing.Literal["epochs"]  # noqa: Y015
+    _WhichOneofArgType__epochs: _TypeAlias = _typing.Literal["_epochs", b"_epochs"]  # noqa: Y015
+    _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
+    _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
+    _WhichOneofReturnType__negative_count: _TypeAlias = _typing.Literal["negative_count"]  # noqa: Y015
+    _WhichOneofArgType__negative_count: _TypeAlias = _typing.Literal["_negative_count", b"_negative_count"]  # noqa: Y015
+    _WhichOneofReturnType__negative_exponent: _TypeAlias = _typing.Literal["negative_exponent"]  # noqa: Y015
+    _WhichOneofArgType__negative_exponent: _TypeAlias = _typing.Literal["_negative_exponent", b"_negative_exponent"]  # noqa: Y015
+    _WhichOneofReturnType__patience: _TypeAlias = _typing.Literal["patience"]  # noqa: Y015
+    _WhichOneofArgType__patience: _TypeAlias = _typing.Literal["_patience", b"_patience"]  # noqa: Y015
+    _WhichOneofReturnType__regularization: _TypeAlias = _typing.Literal["regularization"]  # noqa: Y015
+    _WhichOneofArgType__regularization: _TypeAlias = _typing.Literal["_regularization", b"_regularization"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__shrinkage: _TypeAlias = _typing.Literal["shrinkage"]  # noqa: Y015
+    _WhichOneofArgType__shrinkage: _TypeAlias = _typing.Literal["_shrinkage", b"_shrinkage"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_size) -> _WhichOneofReturnType__batch_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__embedding_size) -> _WhichOneofReturnType__embedding_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__epochs) -> _WhichOneofReturnType__epochs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__negative_count) -> _WhichOneofReturnType__negative_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__negative_exponent) -> _WhichOneofReturnType__negative_exponent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__patience) -> _WhichOneofReturnType__patience | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__regularization) -> _WhichOneofReturnType__regularization | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shrinkage) -> _WhichOneofReturnType__shrinkage | None: ...
+
+Global___SoftmaxMfConfig: _TypeAlias = SoftmaxMfConfig  # noqa: Y015
+
+@_typing.final
+class LightGcnConfig(_message.Message):
+    """Settings of light graph convolution (He et al. 2020)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMBEDDING_SIZE_FIELD_NUMBER: _builtins.int
+    EPOCHS_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    LEARNING_RATE_FIELD_NUMBER: _builtins.int
+    REGULARIZATION_FIELD_NUMBER: _builtins.int
+    PATIENCE_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    POPULARITY_EXPONENT_FIELD_NUMBER: _builtins.int
+    NEGATIVE_COUNT_FIELD_NUMBER: _builtins.int
+    NEGATIVE_EXPONENT_FIELD_NUMBER: _builtins.int
+    SHRINKAGE_FIELD_NUMBER: _builtins.int
+    embedding_size: _builtins.int
+    """The dimensions of the embeddings, 1 to 2,048. Default 64."""
+    epochs: _builtins.int
+    """The passes over the data, at most, 1 to 1,000. Default 8."""
+    batch_size: _builtins.int
+    """About how many interactions a step learns from, 1 to 1,048,576. Default
+    65,536.
+    """
+    learning_rate: _builtins.float
+    """The length of the first steps, over 0. Default 0.002."""
+    regularization: _builtins.float
+    """The strength of the L2 penalty on the embeddings that a step touches, 0 or
+    more. Default 0.
+    """
+    patience: _builtins.int
+    """The passes without a better NDCG@20, on interactions that the fit holds out
+    for itself, after which training stops, 0 to 1,000; 0 measures nothing and
+    never stops. Default 0.
+    """
+    seed: _builtins.int
+    """The seed of everything random. Default 0."""
+    layers: _builtins.int
+    """How often vectors go from items to users and back, 1 to 16. Default 2."""
+    popularity_exponent: _builtins.float
+    """The power of its frequency by which an item's score is raised, 0 to 1.
+    Default 0.35.
+    """
+    negative_count: _builtins.int
+    """The items that the users of a batch are compared with, 1 to 65,536. Default
+    1,024.
+    """
+    negative_exponent: _builtins.float
+    """The power of its frequency by which an item is drawn as a negative, 0 to 1.
+    Default 0.5.
+    """
+    shrinkage: _builtins.float
+    """The interactions that are added to each user and item, so that rare ones
+    weigh less, 0 or more. Default 10.
+    """
+    def __init__(
+        self,
+        *,
+        embedding_size: _builtins.int | None = ...,
+        epochs: _builtins.int | None = ...,
+        batch_size: _builtins.int | None = ...,
+        learning_rate: _builtins.float | None = ...,
+        regularization: _builtins.float | None = ...,
+        patience: _builtins.int | None = ...,
+        seed: _builtins.int | None = ...,
+        layers: _builtins.int | None = ...,
+        popularity_exponent: _builtins.float | None = ...,
+        negative_count: _builtins.int | None = ...,
+        negative_exponent: _builtins.float | None = ...,
+        shrinkage: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_layers", b"_layers", "_learning_rate", b"_learning_rate", "_negative_count", b"_negative_count", "_negative_exponent", b"_negative_exponent", "_patience", b"_patience", "_popularity_exponent", b"_popularity_exponent", "_regularization", b"_regularization", "_seed", b"_seed", "_shrinkage", b"_shrinkage", "batch_size", b"batch_size", "embedding_size", b"embedding_size", "epochs", b"epochs", "layers", b"layers", "learning_rate", b"learning_rate", "negative_count", b"negative_count", "negative_exponent", b"negative_exponent", "patience", b"patience", "popularity_exponent", b"popularity_exponent", "regularization", b"regularization", "seed", b"seed", "shrinkage", b"shrinkage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_layers", b"_layers", "_learning_rate", b"_learning_rate", "_negative_count", b"_negative_count", "_negative_exponent", b"_negative_exponent", "_patience", b"_patience", "_popularity_exponent", b"_popularity_exponent", "_regularization", b"_regularization", "_seed", b"_seed", "_shrinkage", b"_shrinkage", "batch_size", b"batch_size", "embedding_size", b"embedding_size", "epochs", b"epochs", "layers", b"layers", "learning_rate", b"learning_rate", "negative_count", b"negative_count", "negative_exponent", b"negative_exponent", "patience", b"patience", "popularity_exponent", b"popularity_exponent", "regularization", b"regularization", "seed", b"seed", "shrinkage", b"shrinkage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
+    _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
+    _WhichOneofReturnType__embedding_size: _TypeAlias = _typing.Literal["embedding_size"]  # noqa: Y015
+    _WhichOneofArgType__embedding_size: _TypeAlias = _typing.Literal["_embedding_size", b"_embedding_size"]  # noqa: Y015
+    _WhichOneofReturnType__epochs: _TypeAlias = _typing.Literal["epochs"]  # noqa: Y015
+    _WhichOneofArgType__epochs: _TypeAlias = _typing.Literal["_epochs", b"_epochs"]  # noqa: Y015
+    _WhichOneofReturnType__layers: _TypeAlias = _typing.Literal["layers"]  # noqa: Y015
+    _WhichOneofArgType__layers: _TypeAlias = _typing.Literal["_layers", b"_layers"]  # noqa: Y015
+    _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
+    _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
+    _WhichOneofReturnType__negative_count: _TypeAlias = _typing.Literal["negative_count"]  # noqa: Y015
+    _WhichOneofArgType__negative_count: _TypeAlias = _typing.Literal["_negative_count", b"_negative_count"]  # noqa: Y015
+    _WhichOneofReturnType__negative_exponent: _TypeAlias = _typing.Literal["negative_exponent"]  # noqa: Y015
+    _WhichOneofArgType__negative_exponent: _TypeAlias = _typing.Literal["_negative_exponent", b"_negative_exponent"]  # noqa: Y015
+    _WhichOneofReturnType__patience: _TypeAlias = _typing.Literal["patience"]  # noqa: Y015
+    _WhichOneofArgType__patience: _TypeAlias = _typing.Literal["_patience", b"_patience"]  # noqa: Y015
+    _WhichOneofReturnType__popularity_exponent: _TypeAlias = _typing.Literal["popularity_exponent"]  # noqa: Y015
+    _WhichOneofArgType__popularity_exponent: _TypeAlias = _typing.Literal["_popularity_exponent", b"_popularity_exponent"]  # noqa: Y015
+    _WhichOneofReturnType__regularization: _TypeAlias = _typing.Literal["regularization"]  # noqa: Y015
+    _WhichOneofArgType__regularization: _TypeAlias = _typing.Literal["_regularization", b"_regularization"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__shrinkage: _TypeAlias = _typing.Literal["shrinkage"]  # noqa: Y015
+    _WhichOneofArgType__shrinkage: _TypeAlias = _typing.Literal["_shrinkage", b"_shrinkage"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_size) -> _WhichOneofReturnType__batch_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__embedding_size) -> _WhichOneofReturnType__embedding_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__epochs) -> _WhichOneofReturnType__epochs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__layers) -> _WhichOneofReturnType__layers | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__negative_count) -> _WhichOneofReturnType__negative_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__negative_exponent) -> _WhichOneofReturnType__negative_exponent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__patience) -> _WhichOneofReturnType__patience | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__popularity_exponent) -> _WhichOneofReturnType__popularity_exponent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__regularization) -> _WhichOneofReturnType__regularization | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shrinkage) -> _WhichOneofReturnType__shrinkage | None: ...
+
+Global___LightGcnConfig: _TypeAlias = LightGcnConfig  # noqa: Y015
+
+@_typing.final
+class NeuralCfConfig(_message.Message):
+    """Settings of neural collaborative filtering, NeuMF (He et al. 2017)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMBEDDING_SIZE_FIELD_NUMBER: _builtins.int
+    EPOCHS_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    LEARNING_RATE_FIELD_NUMBER: _builtins.int
+    REGULARIZATION_FIELD_NUMBER: _builtins.int
+    PATIENCE_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    NETWORK_SIZE_FIELD_NUMBER: _builtins.int
+    NEGATIVE_COUNT_FIELD_NUMBER: _builtins.int
+    SHRINKAGE_FIELD_NUMBER: _builtins.int
+    embedding_size: _builtins.int
+    """The dimensions of the embeddings, 1 to 2,048. Default 64."""
+    epochs: _builtins.int
+    """The passes over the data, at most, 1 to 1,000. Default 8."""
+    batch_size: _builtins.int
+    """About how many interactions a step learns from, 1 to 1,048,576. Default
+    4,096.
+    """
+    learning_rate: _builtins.float
+    """The length of the first steps, over 0. Default 0.001."""
+    regularization: _builtins.float
+    """The strength of the L2 penalty on the embeddings that a step touches, 0 or
+    more. Default 0.
+    """
+    patience: _builtins.int
+    """The passes without a better NDCG@20, on interactions that the fit holds out
+    for itself, after which training stops, 0 to 1,000; 0 measures nothing and
+    never stops. Default 0.
+    """
+    seed: _builtins.int
+    """The seed of everything random. Default 0."""
+    network_size: _builtins.int
+    """The dimensions of the vectors that the network reads, 2 to 1,024. Default
+    32.
+    """
+    negative_count: _builtins.int
+    """The items that are drawn for each interaction, 1 to 1,024. Default 4."""
+    shrinkage: _builtins.float
+    """The interactions that are added to each user and item, so that rare ones
+    weigh less, 0 or more. Default 10.
+    """
+    def __init__(
+        self,
+        *,
+        embedding_size: _builtins.int | None = ...,
+        epochs: _builtins.int | None = ...,
+        batch_size: _builtins.int | None = ...,
+        learning_rate: _builtins.float | None = ...,
+        regularization: _builtins.float | None = ...,
+        patience: _builtins.int | None = ...,
+        seed: _builtins.int | None = ...,
+        network_size: _builtins.int | None = ...,
+        negative_count: _builtins.int | None = ...,
+        shrinkage: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_negative_count", b"_negative_count", "_network_size", b"_network_size", "_patience", b"_patience", "_regularization", b"_regularization", "_seed", b"_seed", "_shrinkage", b"_shrinkage", "batch_size", b"batch_size", "embedding_size", b"embedding_size", "epochs", b"epochs", "learning_rate", b"learning_rate", "negative_count", b"negative_count", "network_size", b"network_size", "patience", b"patience", "regularization", b"regularization", "seed", b"seed", "shrinkage", b"shrinkage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_negative_count", b"_negative_count", "_network_size", b"_network_size", "_patience", b"_patience", "_regularization", b"_regularization", "_seed", b"_seed", "_shrinkage", b"_shrinkage", "batch_size", b"batch_size", "embedding_size", b"embedding_size", "epochs", b"epochs", "learning_rate", b"learning_rate", "negative_count", b"negative_count", "network_size", b"network_size", "patience", b"patience", "regularization", b"regularization", "seed", b"seed", "shrinkage", b"shrinkage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
+    _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
+    _WhichOneofReturnType__embedding_size: _TypeAlias = _typing.Literal["embedding_size"]  # noqa: Y015
+    _WhichOneofArgType__embedding_size: _TypeAlias = _typing.Literal["_embedding_size", b"_embedding_size"]  # noqa: Y015
+    _WhichOneofReturnType__epochs: _TypeAlias = _typing.Literal["epochs"]  # noqa: Y015
+    _WhichOneofArgType__epochs: _TypeAlias = _typing.Literal["_epochs", b"_epochs"]  # noqa: Y015
+    _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
+    _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
+    _WhichOneofReturnType__negative_count: _TypeAlias = _typing.Literal["negative_count"]  # noqa: Y015
+    _WhichOneofArgType__negative_count: _TypeAlias = _typing.Literal["_negative_count", b"_negative_count"]  # noqa: Y015
+    _WhichOneofReturnType__network_size: _TypeAlias = _typing.Literal["network_size"]  # noqa: Y015
+    _WhichOneofArgType__network_size: _TypeAlias = _typing.Literal["_network_size", b"_network_size"]  # noqa: Y015
+    _WhichOneofReturnType__patience: _TypeAlias = _typing.Literal["patience"]  # noqa: Y015
+    _WhichOneofArgType__patience: _TypeAlias = _typing.Literal["_patience", b"_patience"]  # noqa: Y015
+    _WhichOneofReturnType__regularization: _TypeAlias = _typing.Literal["regularization"]  # noqa: Y015
+    _WhichOneofArgType__regularization: _TypeAlias = _typing.Literal["_regularization", b"_regularization"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__shrinkage: _TypeAlias = _typing.Literal["shrinkage"]  # noqa: Y015
+    _WhichOneofArgType__shrinkage: _TypeAlias = _typing.Literal["_shrinkage", b"_shrinkage"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_size) -> _WhichOneofReturnType__batch_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__embedding_size) -> _WhichOneofReturnType__embedding_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__epochs) -> _WhichOneofReturnType__epochs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__negative_count) -> _WhichOneofReturnType__negative_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__network_size) -> _WhichOneofReturnType__network_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__patience) -> _WhichOneofReturnType__patience | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__regularization) -> _WhichOneofReturnType__regularization | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shrinkage) -> _WhichOneofReturnType__shrinkage | None: ...
+
+Global___NeuralCfConfig: _TypeAlias = NeuralCfConfig  # noqa: Y015
+
+@_typing.final
+class MultVaeConfig(_message.Message):
+    """Settings of the variational autoencoder of histories (Liang et al. 2018)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMBEDDING_SIZE_FIELD_NUMBER: _builtins.int
+    EPOCHS_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    LEARNING_RATE_FIELD_NUMBER: _builtins.int
+    REGULARIZATION_FIELD_NUMBER: _builtins.int
+    PATIENCE_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    DROPOUT_FIELD_NUMBER: _builtins.int
+    DIVERGENCE_WEIGHT_FIELD_NUMBER: _builtins.int
+    NEGATIVE_COUNT_FIELD_NUMBER: _builtins.int
+    NEGATIVE_EXPONENT_FIELD_NUMBER: _builtins.int
+    embedding_size: _builtins.int
+    """The dimensions of the embeddings, 1 to 2,048; the bias adds one. Default
+    64.
+    """
+    epochs: _builtins.int
+    """The passes over the data, at most, 1 to 1,000. Default 15."""
+    batch_size: _builtins.int
+    """About how many interactions a step learns from, 1 to 1,048,576. Default
+    16,384.
+    """
+    learning_rate: _builtins.float
+    """The length of the first steps, over 0. Default 0.001."""
+    regularization: _builtins.float
+    """The strength of the L2 penalty on the embeddings that a step touches, 0 or
+    more. Default 0.
+    """
+    patience: _builtins.int
+    """The passes without a better NDCG@20, on interactions that the fit holds out
+    for itself, after which training stops, 0 to 1,000; 0 measures nothing and
+    never stops. Default 0.
+    """
+    seed: _builtins.int
+    """The seed of everything random. Default 0."""
+    dropout: _builtins.float
+    """The share of its interactions that a history loses before it is encoded, in
+    training, 0 to 0.95. Default 0.5.
+    """
+    divergence_weight: _builtins.float
+    """What the distance of tastes from the standard distribution counts, 0 or
+    more. Default 0.01.
+    """
+    negative_count: _builtins.int
+    """The items that the users of a batch are compared with, 1 to 65,536. Default
+    1,024.
+    """
+    negative_exponent: _builtins.float
+    """The power of its frequency by which an item is drawn as a negative, 0 to 1.
+    Default 0.5.
+    """
+    def __init__(
+        self,
+        *,
+        embedding_size: _builtins.int | None = ...,
+        epochs: _builtins.int | None = ...,
+        batch_size: _builtins.int | None = ...,
+        learning_rate: _builtins.float | None = ...,
+        regularization: _builtins.float | None = ...,
+        patience: _builtins.int | None = ...,
+        seed: _builtins.int | None = ...,
+        dropout: _builtins.float | None = ...,
+        divergence_weight: _builtins.float | None = ...,
+        negative_count: _builtins.int | None = ...,
+        negative_exponent: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_divergence_weight", b"_divergence_weight", "_dropout", b"_dropout", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_negative_count", b"_negative_count", "_negative_exponent", b"_negative_exponent", "_patience", b"_patience", "_regularization", b"_regularization", "_seed", b"_seed", "batch_size", b"batch_size", "divergence_weight", b"divergence_weight", "dropout", b"dropout", "embedding_size", b"embedding_size", "epochs", b"epochs", "learning_rate", b"learning_rate", "negative_count", b"negative_count", "negative_exponent", b"negative_exponent", "patience", b"patience", "regularization", b"regularization", "seed", b"seed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_divergence_weight", b"_divergence_weight", "_dropout", b"_dropout", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_negative_count", b"_negative_count", "_negative_exponent", b"_negative_exponent", "_patience", b"_patience", "_regularization", b"_regularization", "_seed", b"_seed", "batch_size", b"batch_size", "divergence_weight", b"divergence_weight", "dropout", b"dropout", "embedding_size", b"embedding_size", "epochs", b"epochs", "learning_rate", b"learning_rate", "negative_count", b"negative_count", "negative_exponent", b"negative_exponent", "patience", b"patience", "regularization", b"regularization", "seed", b"seed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
+    _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
+    _WhichOneofReturnType__divergence_weight: _TypeAlias = _typing.Literal["divergence_weight"]  # noqa: Y015
+    _WhichOneofArgType__divergence_weight: _TypeAlias = _typing.Literal["_divergence_weight", b"_divergence_weight"]  # noqa: Y015
+    _WhichOneofReturnType__dropout: _TypeAlias = _typing.Literal["dropout"]  # noqa: Y015
+    _WhichOneofArgType__dropout: _TypeAlias = _typing.Literal["_dropout", b"_dropout"]  # noqa: Y015
+    _WhichOneofReturnType__embedding_size: _TypeAlias = _typing.Literal["embedding_size"]  # noqa: Y015
+    _WhichOneofArgType__embedding_size: _TypeAlias = _typing.Literal["_embedding_size", b"_embedding_size"]  # noqa: Y015
+    _WhichOneofReturnType__epochs: _TypeAlias = _typing.Literal["epochs"]  # noqa: Y015
+    _WhichOneofArgType__epochs: _TypeAlias = _typing.Literal["_epochs", b"_epochs"]  # noqa: Y015
+    _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
+    _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
+    _WhichOneofReturnType__negative_count: _TypeAlias = _typing.Literal["negative_count"]  # noqa: Y015
+    _WhichOneofArgType__negative_count: _TypeAlias = _typing.Literal["_negative_count", b"_negative_count"]  # noqa: Y015
+    _WhichOneofReturnType__negative_exponent: _TypeAlias = _typing.Literal["negative_exponent"]  # noqa: Y015
+    _WhichOneofArgType__negative_exponent: _TypeAlias = _typing.Literal["_negative_exponent", b"_negative_exponent"]  # noqa: Y015
+    _WhichOneofReturnType__patience: _TypeAlias = _typing.Literal["patience"]  # noqa: Y015
+    _WhichOneofArgType__patience: _TypeAlias = _typing.Literal["_patience", b"_patience"]  # noqa: Y015
+    _WhichOneofReturnType__regularization: _TypeAlias = _typing.Literal["regularization"]  # noqa: Y015
+    _WhichOneofArgType__regularization: _TypeAlias = _typing.Literal["_regularization", b"_regularization"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_size) -> _WhichOneofReturnType__batch_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__divergence_weight) -> _WhichOneofReturnType__divergence_weight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dropout) -> _WhichOneofReturnType__dropout | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__embedding_size) -> _WhichOneofReturnType__embedding_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__epochs) -> _WhichOneofReturnType__epochs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__negative_count) -> _WhichOneofReturnType__negative_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__negative_exponent) -> _WhichOneofReturnType__negative_exponent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__patience) -> _WhichOneofReturnType__patience | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__regularization) -> _WhichOneofReturnType__regularization | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+
+Global___MultVaeConfig: _TypeAlias = MultVaeConfig  # noqa: Y015
+
+@_typing.final
+class TwoTowerConfig(_message.Message):
+    """Settings of two towers (Covington et al. 2016; Yi et al. 2019)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMBEDDING_SIZE_FIELD_NUMBER: _builtins.int
+    EPOCHS_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    LEARNING_RATE_FIELD_NUMBER: _builtins.int
+    REGULARIZATION_FIELD_NUMBER: _builtins.int
+    PATIENCE_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    EVENTS_PER_USER_FIELD_NUMBER: _builtins.int
+    STRENGTH_SCALE_FIELD_NUMBER: _builtins.int
+    HARD_NEGATIVE_COUNT_FIELD_NUMBER: _builtins.int
+    SHRINKAGE_FIELD_NUMBER: _builtins.int
+    embedding_size: _builtins.int
+    """The dimensions of the embeddings, 1 to 2,048. Default 64."""
+    epochs: _builtins.int
+    """The passes over the data, at most, 1 to 1,000. Default 15."""
+    batch_size: _builtins.int
+    """About how many interactions a step learns from, 1 to 1,048,576. Default
+    16,384.
+    """
+    learning_rate: _builtins.float
+    """The length of the first steps, over 0. Default 0.001."""
+    regularization: _builtins.float
+    """The strength of the L2 penalty on the embeddings that a step touches, 0 or
+    more. Default 0.
+    """
+    patience: _builtins.int
+    """The passes without a better NDCG@20, on interactions that the fit holds out
+    for itself, after which training stops, 0 to 1,000; 0 measures nothing and
+    never stops. Default 0.
+    """
+    seed: _builtins.int
+    """The seed of everything random. Default 0."""
+    events_per_user: _builtins.int
+    """The interactions of a user, drawn anew in each pass, that the others are to
+    predict, 1 to 1,024. Default 4.
+    """
+    strength_scale: _builtins.float
+    """How much the event weights and values raise the weight of an interaction in
+    its history, 0 or more: weight = 1 + strength_scale * log(1 + strength).
+    Default 0.
+    """
+    hard_negative_count: _builtins.int
+    """The best-scoring wrong items of a batch that each interaction is compared
+    with once more, 0 to 1,024. Default 0.
+    """
+    shrinkage: _builtins.float
+    """The interactions that are added to each user and item, so that rare ones
+    weigh less, 0 or more. Default 10.
+    """
+    def __init__(
+        self,
+        *,
+        embedding_size: _builtins.int | None = ...,
+        epochs: _builtins.int | None = ...,
+        batch_size: _builtins.int | None = ...,
+        learning_rate: _builtins.float | None = ...,
+        regularization: _builtins.float | None = ...,
+        patience: _builtins.int | None = ...,
+        seed: _builtins.int | None = ...,
+        events_per_user: _builtins.int | None = ...,
+        strength_scale: _builtins.float | None = ...,
+        hard_negative_count: _builtins.int | None = ...,
+        shrinkage: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_events_per_user", b"_events_per_user", "_hard_negative_count", b"_hard_negative_count", "_learning_rate", b"_learning_rate", "_patience", b"_patience", "_regularization", b"_regularization", "_seed", b"_seed", "_shrinkage", b"_shrinkage", "_strength_scale", b"_strength_scale", "batch_size", b"batch_size", "embedding_size", b"embedding_size", "epochs", b"epochs", "events_per_user", b"events_per_user", "hard_negative_count", b"hard_negative_count", "learning_rate", b"learning_rate", "patience", b"patience", "regularization", b"regularization", "seed", b"seed", "shrinkage", b"shrinkage", "strength_scale", b"strength_scale"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_events_per_user", b"_events_per_user", "_hard_negative_count", b"_hard_negative_count", "_learning_rate", b"_learning_rate", "_patience", b"_patience", "_regularization", b"_regularization", "_seed", b"_seed", "_shrinkage", b"_shrinkage", "_strength_scale", b"_strength_scale", "batch_size", b"batch_size", "embedding_size", b"embedding_size", "epochs", b"epochs", "events_per_user", b"events_per_user", "hard_negative_count", b"hard_negative_count", "learning_rate", b"learning_rate", "patience", b"patience", "regularization", b"regularization", "seed", b"seed", "shrinkage", b"shrinkage", "strength_scale", b"strength_scale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
+    _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
+    _WhichOneofReturnType__embedding_size: _TypeAlias = _typing.Literal["embedding_size"]  # noqa: Y015
+    _WhichOneofArgType__embedding_size: _TypeAlias = _typing.Literal["_embedding_size", b"_embedding_size"]  # noqa: Y015
+    _WhichOneofReturnType__epochs: _TypeAlias = _typing.Literal["epochs"]  # noqa: Y015
+    _WhichOneofArgType__epochs: _TypeAlias = _typing.Literal["_epochs", b"_epochs"]  # noqa: Y015
+    _WhichOneofReturnType__events_per_user: _TypeAlias = _typing.Literal["events_per_user"]  # noqa: Y015
+    _WhichOneofArgType__events_per_user: _TypeAlias = _typing.Literal["_events_per_user", b"_events_per_user"]  # noqa: Y015
+    _WhichOneofReturnType__hard_negative_count: _TypeAlias = _typing.Literal["hard_negative_count"]  # noqa: Y015
+    _WhichOneofArgType__hard_negative_count: _TypeAlias = _typing.Literal["_hard_negative_count", b"_hard_negative_count"]  # noqa: Y015
+    _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
+    _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
+    _WhichOneofReturnType__patience: _TypeAlias = _typing.Literal["patience"]  # noqa: Y015
+    _WhichOneofArgType__patience: _TypeAlias = _typing.Literal["_patience", b"_patience"]  # noqa: Y015
+    _WhichOneofReturnType__regularization: _TypeAlias = _typing.Literal["regularization"]  # noqa: Y015
+    _WhichOneofArgType__regularization: _TypeAlias = _typing.Literal["_regularization", b"_regularization"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__shrinkage: _TypeAlias = _typing.Literal["shrinkage"]  # noqa: Y015
+    _WhichOneofArgType__shrinkage: _TypeAlias = _typing.Literal["_shrinkage", b"_shrinkage"]  # noqa: Y015
+    _WhichOneofReturnType__strength_scale: _TypeAlias = _typing.Literal["strength_scale"]  # noqa: Y015
+    _WhichOneofArgType__strength_scale: _TypeAlias = _typing.Literal["_strength_scale", b"_strength_scale"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_size) -> _WhichOneofReturnType__batch_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__embedding_size) -> _WhichOneofReturnType__embedding_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__epochs) -> _WhichOneofReturnType__epochs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__events_per_user) -> _WhichOneofReturnType__events_per_user | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hard_negative_count) -> _WhichOneofReturnType__hard_negative_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__patience) -> _WhichOneofReturnType__patience | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__regularization) -> _WhichOneofReturnType__regularization | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shrinkage) -> _WhichOneofReturnType__shrinkage | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__strength_scale) -> _WhichOneofReturnType__strength_scale | None: ...
+
+Global___TwoTowerConfig: _TypeAlias = TwoTowerConfig  # noqa: Y015
+
+@_typing.final
+class SasRecConfig(_message.Message):
+    """Settings of self-attention over the order of histories (Kang and McAuley
+    2018). It needs the times of interactions.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMBEDDING_SIZE_FIELD_NUMBER: _builtins.int
+    EPOCHS_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    LEARNING_RATE_FIELD_NUMBER: _builtins.int
+    REGULARIZATION_FIELD_NUMBER: _builtins.int
+    PATIENCE_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    HISTORY_LENGTH_FIELD_NUMBER: _builtins.int
+    BLOCKS_FIELD_NUMBER: _builtins.int
+    HEADS_FIELD_NUMBER: _builtins.int
+    DROPOUT_FIELD_NUMBER: _builtins.int
+    NEGATIVE_COUNT_FIELD_NUMBER: _builtins.int
+    NEGATIVE_EXPONENT_FIELD_NUMBER: _builtins.int
+    embedding_size: _builtins.int
+    """The dimensions of the embeddings, 1 to 2,048. Default 64."""
+    epochs: _builtins.int
+    """The passes over the data, at most, 1 to 1,000. Default 50."""
+    batch_size: _builtins.int
+    """About how many interactions a step learns from, 1 to 1,048,576. Default
+    1,024.
+    """
+    learning_rate: _builtins.float
+    """The length of the first steps, over 0. Default 0.002."""
+    regularization: _builtins.float
+    """The strength of the L2 penalty on the embeddings that a step touches, 0 or
+    more. Default 0.
+    """
+    patience: _builtins.int
+    """The passes without a better NDCG@20, on interactions that the fit holds out
+    for itself, after which training stops, 0 to 1,000; 0 measures nothing and
+    never stops. Default 0.
+    """
+    seed: _builtins.int
+    """The seed of everything random. Default 0."""
+    history_length: _builtins.int
+    """The latest interactions of a history that count, 1 to 1,000. Default 50."""
+    blocks: _builtins.int
+    """How many times attention is paid, 1 to 16. Default 2."""
+    heads: _builtins.int
+    """The parts of a vector that pay attention each for itself, 1 to 64; a
+    divisor of `embedding_size`. Default 2.
+    """
+    dropout: _builtins.float
+    """The share of numbers that a training step leaves out, 0 to 0.95. Default
+    0.3.
+    """
+    negative_count: _builtins.int
+    """The items that the users of a batch are compared with, 1 to 65,536. Default
+    512.
+    """
+    negative_exponent: _builtins.float
+    """The power of its frequency by which an item is drawn as a negative, 0 to 1.
+    Default 0.5.
+    """
+    def __init__(
+        self,
+        *,
+        embedding_size: _builtins.int | None = ...,
+        epochs: _builtins.int | None = ...,
+        batch_size: _builtins.int | None = ...,
+        learning_rate: _builtins.float | None = ...,
+        regularization: _builtins.float | None = ...,
+        patience: _builtins.int | None = ...,
+        seed: _builtins.int | None = ...,
+        history_length: _builtins.int | None = ...,
+        blocks: _builtins.int | None = ...,
+        heads: _builtins.int | None = ...,
+        dropout: _builtins.float | None = ...,
+        negative_count: _builtins.int | None = ...,
+        negative_exponent: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_dropout", b"_dropout", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_heads", b"_heads", "_history_length", b"_history_length", "_learning_rate", b"_learning_rate", "_negative_count", b"_negative_count", "_negative_exponent", b"_negative_exponent", "_patience", b"_patience", "_regularization", b"_regularization", "_seed", b"_seed", "batch_size", b"batch_size", "blocks", b"blocks", "dropout", b"dropout", "embedding_size", b"embedding_size", "epochs", b"epochs", "heads", b"heads", "history_length", b"history_length", "learning_rate", b"learning_rate", "negative_count", b"negative_count", "negative_exponent", b"negative_exponent", "patience", b"patience", "regularization", b"regularization", "seed", b"seed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_blocks", b"_blocks", "_dropout", b"_dropout", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_heads", b"_heads", "_history_length", b"_history_length", "_learning_rate", b"_learning_rate", "_negative_count", b"_negative_count", "_negative_exponent", b"_negative_exponent", "_patience", b"_patience", "_regularization", b"_regularization", "_seed", b"_seed", "batch_size", b"batch_size", "blocks", b"blocks", "dropout", b"dropout", "embedding_size", b"embedding_size", "epochs", b"epochs", "heads", b"heads", "history_length", b"history_length", "learning_rate", b"learning_rate", "negative_count", b"negative_count", "negative_exponent", b"negative_exponent", "patience", b"patience", "regularization", b"regularization", "seed", b"seed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
+    _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
+    _WhichOneofReturnType__blocks: _TypeAlias = _typing.Literal["blocks"]  # noqa: Y015
+    _WhichOneofArgType__blocks: _TypeAlias = _typing.Literal["_blocks", b"_blocks"]  # noqa: Y015
+    _WhichOneofReturnType__dropout: _TypeAlias = _typing.Literal["dropout"]  # noqa: Y015
+    _WhichOneofArgType__dropout: _TypeAlias = _typing.Literal["_dropout", b"_dropout"]  # noqa: Y015
+    _WhichOneofReturnType__embedding_size: _TypeAlias = _typing.Literal["embedding_size"]  # noqa: Y015
+    _WhichOneofArgType__embedding_size: _TypeAlias = _typing.Literal["_embedding_size", b"_embedding_size"]  # noqa: Y015
+    _WhichOneofReturnType__epochs: _TypeAlias = _typing.Literal["epochs"]  # noqa: Y015
+    _WhichOneofArgType__epochs: _TypeAlias = _typing.Literal["_epochs", b"_epochs"]  # noqa: Y015
+    _WhichOneofReturnType__heads: _TypeAlias = _typing.Literal["heads"]  # noqa: Y015
+    _WhichOneofArgType__heads: _TypeAlias = _typing.Literal["_heads", b"_heads"]  # noqa: Y015
+    _WhichOneofReturnType__history_length: _TypeAlias = _typing.Literal["history_length"]  # noqa: Y015
+    _WhichOneofArgType__history_length: _TypeAlias = _typing.Literal["_history_length", b"_history_length"]  # noqa: Y015
+    _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
+    _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
+    _WhichOneofReturnType__negative_count: _TypeAlias = _typing.Literal["negative_count"]  # noqa: Y015
+    _WhichOneofArgType__negative_count: _TypeAlias = _typing.Literal["_negative_count", b"_negative_count"]  # noqa: Y015
+    _WhichOneofReturnType__negative_exponent: _TypeAlias = _typing.Literal["negative_exponent"]  # noqa: Y015
+    _WhichOneofArgType__negative_exponent: _TypeAlias = _typing.Literal["_negative_exponent", b"_negative_exponent"]  # noqa: Y015
+    _WhichOneofReturnType__patience: _TypeAlias = _typing.Literal["patience"]  # noqa: Y015
+    _WhichOneofArgType__patience: _TypeAlias = _typing.Literal["_patience", b"_patience"]  # noqa: Y015
+    _WhichOneofReturnType__regularization: _TypeAlias = _typing.Literal["regularization"]  # noqa: Y015
+    _WhichOneofArgType__regularization: _TypeAlias = _typing.Literal["_regularization", b"_regularization"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_size) -> _WhichOneofReturnType__batch_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__blocks) -> _WhichOneofReturnType__blocks | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dropout) -> _WhichOneofReturnType__dropout | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__embedding_size) -> _WhichOneofReturnType__embedding_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__epochs) -> _WhichOneofReturnType__epochs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__heads) -> _WhichOneofReturnType__heads | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__history_length) -> _WhichOneofReturnType__history_length | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__negative_count) -> _WhichOneofReturnType__negative_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__negative_exponent) -> _WhichOneofReturnType__negative_exponent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__patience) -> _WhichOneofReturnType__patience | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__regularization) -> _WhichOneofReturnType__regularization | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+
+Global___SasRecConfig: _TypeAlias = SasRecConfig  # noqa: Y015
 
 @_typing.final
 class Holdout(_message.Message):
@@ -455,12 +1322,17 @@ class EpochReport(_message.Message):
     EPOCH_COUNT_FIELD_NUMBER: _builtins.int
     LOSS_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """The number of the pass, from 1."""
     epoch_count: _builtins.int
     """The number of passes."""
     loss: _builtins.float
     """The training loss after the pass, in the family's own terms."""
+    metric: _builtins.float
+    """NDCG@20 on interactions that the fit held out for itself; absent where it
+    held out none.
+    """
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """How long the pass took."""
@@ -472,11 +1344,14 @@ class EpochReport(_message.Message):
         epoch_count: _builtins.int = ...,
         loss: _builtins.float = ...,
         duration: _duration_pb2.Duration | None = ...,
+        metric: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_metric", b"_metric", "duration", b"duration", "metric", b"metric"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "epoch", b"epoch", "epoch_count", b"epoch_count", "loss", b"loss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_metric", b"_metric", "duration", b"duration", "epoch", b"epoch", "epoch_count", b"epoch_count", "loss", b"loss", "metric", b"metric"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__metric: _TypeAlias = _typing.Literal["metric"]  # noqa: Y015
+    _WhichOneofArgType__metric: _TypeAlias = _typing.Literal["_metric", b"_metric"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__metric) -> _WhichOneofReturnType__metric | None: ...
 
 Global___EpochReport: _TypeAlias = EpochReport  # noqa: Y015

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -16,15 +16,18 @@ from milvine.domain.model import EpochReport
 from milvine.domain.operation import Failure, OperationState
 from milvine.domain.progress import TrainProgress, TrainStage
 from milvine.jobs.payloads import EraseUserResult, to_json
+from milvine.models import families
 from milvine.v1 import (
     catalog_pb2,
     interaction_pb2,
+    model_pb2,
     model_service_pb2,
     model_service_pb2_grpc,
 )
 
 NUMBERS = count()
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678_901, UTC)
+EMPTY = model_pb2.ModelConfig()
 FIELDS = {
     "title": "STRING",
     "year": "INT64",
@@ -230,6 +233,26 @@ async def test_train(api, catalog_id):
     assert [p async for p in news] == []
     error = await failed(training.result())
     assert (error.code, error.reason) == (grpc.StatusCode.CANCELLED, "OPERATION_CANCELLED")
+
+
+@pytest.mark.parametrize("family", families)
+async def test_train_each_family(api, catalog_id, family):
+    """A family is asked for by its name, with its settings or as a message; the rest defaults."""
+    kind = model_pb2.ModelConfig.DESCRIPTOR.fields_by_name[family].message_type._concrete_class
+    config = model_pb2.ModelConfig(**{family: kind(epochs=3)})
+    for given in ({family: {"epochs": 3}}, {family: kind(epochs=3)}, {"config": config}):
+        training = await api.client.train(catalog_id, **given)
+        row = api.records.operations.get(training.name.removeprefix("operations/"))
+        settings = families[family].config({"epochs": 3})
+        assert row.request["config"] == {"family": family, "settings": asdict(settings)}
+        await training.cancel()
+
+
+@pytest.mark.parametrize("given", [{}, {"als": {}, "bpr": {}}, {"als": {}, "config": EMPTY}])
+async def test_one_family(api, given):
+    """A training is of exactly one family."""
+    with pytest.raises(ValueError, match="only one"):
+        await api.client.train("films", **given)
 
 
 async def test_watch_training(api, catalog_id):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import fields
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -27,6 +30,7 @@ from tests.unit.api.test_values import fault
 
 CATALOG = Catalog("films", (EventType("view"), EventType("buy")))
 METHODS = list(HoldoutMethod)
+ROOT = Path(__file__).parents[3]
 
 
 def asked(**fields):
@@ -40,7 +44,7 @@ def trained(request):
     return convert.training(request, CATALOG, families, model_id="m1")
 
 
-@pytest.mark.parametrize("family", ["als", "ratings_mf"])
+@pytest.mark.parametrize("family", sorted(families))
 def test_defaults(family):
     """Settings that are absent take the defaults of the family, and all are written down."""
     config = model_pb2.ModelConfig()
@@ -53,10 +57,35 @@ def test_defaults(family):
     assert training.event_types == ()
 
 
-def test_every_family_of_the_api_is_known():
-    """Each family that a request can name is there."""
-    names = model_pb2.ModelConfig.DESCRIPTOR.fields_by_name.keys()
-    assert set(names) <= families.keys()
+def test_every_family_is_in_the_api():
+    """A request can name each family, and no other."""
+    assert set(model_pb2.ModelConfig.DESCRIPTOR.fields_by_name) == families.keys()
+
+
+SETTINGS = [(name, field) for name in families for field in fields(families[name].config({}))]
+
+
+@pytest.mark.parametrize(("family", "field"), SETTINGS, ids=lambda x: getattr(x, "name", x))
+def test_the_api_tells_the_settings(family, field):
+    """The comment of a setting has its default and, but for the seed, its range."""
+    default = f"{getattr(families[family].config({}), field.name):,}".removesuffix(".0")
+    comment = settings_comment(family, field.name)
+    assert re.search(rf"Default {re.escape(default)}[.,]( |$)", comment)
+    bounds = field.metadata["range"]
+    if field.name != "seed":
+        low = f"{bounds.low:,}"
+        told = f"{low} to {bounds.high:,}" if bounds.high < math.inf else f"{low} or more"
+        assert (f"over {low}" if bounds.excludes_low else told) in comment
+
+
+def settings_comment(family: str, setting: str) -> str:
+    """The comment of a setting in the proto file, as one line."""
+    message = model_pb2.ModelConfig.DESCRIPTOR.fields_by_name[family].message_type.name
+    text = (ROOT / "protos/milvine/v1/model.proto").read_text()
+    lines = text.partition(f"message {message} {{\n")[2].partition("\n}")[0].splitlines()
+    end = next(n for n, line in enumerate(lines) if f" {setting} = " in line)
+    start = next((n for n in range(end - 1, -1, -1) if "//" not in lines[n]), -1)
+    return " ".join(line.strip().removeprefix("// ") for line in lines[start + 1 : end])
 
 
 def test_zero_is_given():
@@ -106,6 +135,18 @@ def test_holdout_round_trip(holdout):
             },
             "config.ratings_mf.embedding_size",
         ),
+        (
+            {"config": model_pb2.ModelConfig(bpr=model_pb2.BprConfig(learning_rate=0))},
+            "config.bpr.learning_rate",
+        ),
+        (
+            {"config": model_pb2.ModelConfig(lightgcn=model_pb2.LightGcnConfig(layers=17))},
+            "config.lightgcn.layers",
+        ),
+        (
+            {"config": model_pb2.ModelConfig(sasrec=model_pb2.SasRecConfig(heads=3))},
+            "config.sasrec.heads",
+        ),
         ({"display_name": "x" * 257}, "display_name"),
         ({"event_types": ["view", "nope"]}, "event_types[1]"),
         ({"holdout": model_pb2.Holdout(method=99)}, "holdout.method"),
@@ -135,7 +176,7 @@ def test_model_message():
         dimension=8,
         data_fingerprint="f",
         train_seconds=1.5,
-        epochs=(EpochReport(1, 2, 0.5, 0.25),),
+        epochs=(EpochReport(1, 2, 0.5, 0.25, 0.125),),
         evaluation=Evaluation(Holdout(), 7, (metrics,), (metrics,)),
         display_name="first",
         event_types=("view",),
@@ -146,7 +187,7 @@ def test_model_message():
     assert message.config.als.HasField("seed")
     assert not message.config.als.HasField("epochs")
     assert message.epochs[0] == model_pb2.EpochReport(
-        epoch=1, epoch_count=2, loss=0.5, duration=Duration(nanos=250_000_000)
+        epoch=1, epoch_count=2, loss=0.5, duration=Duration(nanos=250_000_000), metric=0.125
     )
     assert message.train_duration == Duration(seconds=1, nanos=500_000_000)
     assert message.evaluation.model[0].hit_rate == 0.4

@@ -68,6 +68,7 @@ def test_commands_start_quickly():
         ["train", "films", "--family", "als", "--cutoffs", "ten"],
         ["train", "films", "--family", "als", "--set", "epochs"],
         ["train", "films"],
+        ["train", "films", "--family", "magic"],
         ["serve", "--port", "70000"],
     ],
     ids=" ".join,

@@ -74,7 +74,11 @@ def epoch_messages(epochs: Iterable[EpochReport]) -> list[model_pb2.EpochReport]
     """The messages of epochs."""
     return [
         model_pb2.EpochReport(
-            epoch=e.epoch, epoch_count=e.epoch_count, loss=e.loss, duration=duration(e.seconds)
+            epoch=e.epoch,
+            epoch_count=e.epoch_count,
+            loss=e.loss,
+            duration=duration(e.seconds),
+            metric=e.metric,
         )
         for e in epochs
     ]
