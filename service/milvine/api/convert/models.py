@@ -19,7 +19,7 @@ from milvine.domain.model import (
     Setting,
 )
 from milvine.jobs.payloads import TrainRequest
-from milvine.models.base import Family
+from milvine.models.base import Family, ReadsFields
 from milvine.v1 import model_pb2, model_service_pb2
 
 MAX_CUTOFF = 1_000
@@ -40,10 +40,14 @@ def training(
 ) -> TrainRequest:
     """The training that a request asks for, checked against the catalog and the family."""
     raise_all(_unknown_events(request.event_types, catalog))
+    config = _config(request.config, families)
+    family = families[config.family]
+    if isinstance(family, ReadsFields):
+        family.fields(family.config(config.settings), catalog)
     return TrainRequest(
         catalog_id=catalog.id,
         model_id=model_id,
-        config=_config(request.config, families),
+        config=config,
         holdout=_holdout(request.holdout),
         event_types=tuple(dict.fromkeys(request.event_types)),
         display_name=display_name(request.display_name, "display_name"),
