@@ -55,6 +55,11 @@ class Users:
         """(users,) int64: how many events each user has."""
         return self._offsets.diff()
 
+    @property
+    def all(self) -> Tensor:
+        """(users,) int64: all of them."""
+        return torch.arange(len(self.lengths), device=self.device)
+
     def batches(self, size: int, rng: torch.Generator) -> Iterator[Batch]:
         """All users with two events and more, in random order, about `size` events at a time."""
         users = torch.nonzero(self.lengths > 1)[:, 0]

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
+from milvine.models import field_start
+from milvine.models.batches import Batch
 from milvine.models.feature_tower import FeatureTower, Rows
 from milvine.models.features import Features
 from milvine.models.modules import dense
@@ -48,6 +50,31 @@ class Towers(nn.Module):
         )
         self.reads_items = bool(features.token_count)
         self.reads_users = bool(of_users.token_count)
+
+    def begin_items(self, rows: Rows, counts: Tensor) -> None:
+        """Let the items' features say what they can of the start, and own vectors the rest.
+
+        `counts` is how much each item counts, (items,).
+        """
+        if not self.reads_items:
+            return
+        for tower, own in (
+            (self.source_features, self.sources),
+            (self.target_features, self.targets),
+        ):
+            field_start.begin(tower, rows, own.detach(), counts)
+            with torch.no_grad():
+                own -= tower(rows)
+
+    def begin_users(self, rows: Rows, everyone: Batch) -> None:
+        """Let the users' features say what the events of such users add, on average.
+
+        `rows` are the features of everyone, and `everyone` has their histories.
+        """
+        if self.reads_users:
+            means = F.embedding_bag(everyone.items, self.sources, everyone.starts, mode="mean")
+            has_events = (everyone.lengths > 0).float()
+            field_start.begin(self.user_features, rows, means.detach(), has_events)
 
     def items(self, rows: Rows, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What items add to histories, and what users are compared with: (items, d) each.

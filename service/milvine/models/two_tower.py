@@ -41,7 +41,7 @@ from milvine.models.base import (
     Run,
     Tensors,
 )
-from milvine.models.batches import Batch, Negatives, Users, batch_of
+from milvine.models.batches import Batch, Negatives, Users, batch_of, item_counts
 from milvine.models.config import names, real, whole
 from milvine.models.feature_tower import FeatureTower, Rows
 from milvine.models.features import Features
@@ -104,12 +104,17 @@ class TwoTower:
         of_users = histories.features or Features.none(len(histories))
         rng = torch.Generator().manual_seed(seed)
         network = Towers(begin, features, of_users, rng).to(run.device)
+        users = Users(histories, run.device)
+        rows, user_rows = Rows.of(features, run.device), Rows.of(of_users, run.device)
+        counts = item_counts(histories, item_count, run.device)
+        network.begin_users(user_rows, users.take(users.all))
+        network.begin_items(rows, counts + config.shrinkage)
         learner = _Learner(
             network,
             config,
-            Users(histories, run.device),
-            Rows.of(features, run.device),
-            Rows.of(of_users, run.device),
+            users,
+            rows,
+            user_rows,
             Negatives(_shares(histories, item_count, config).to(run.device), item_count),
             validation,
         )
@@ -213,16 +218,17 @@ class _Learner:
 
     def _users(self, batch: Batch, events: Tensor, sources: Tensor, rng: torch.Generator) -> Tensor:
         """(n, d): the users of some events (n,) without these, before the network on top."""
-        pooled = self._without(batch, events, sources)
+        sums, totals = self._without(batch, events, sources)
         if not self.network.reads_users:
-            return pooled
+            return _pooled(sums, totals, None, self.config)
         if self.config.field_dropout:
-            pooled = pooled * _kept(len(events), self.config.field_dropout, rng)
-        fields: Tensor = self.network.user_features(self.of_users.take(batch.users))
-        return pooled + fields[batch.rows[events]]
+            kept = _kept(len(events), self.config.field_dropout, rng)
+            sums, totals = sums * kept, totals * kept[:, 0]
+        said: Tensor = self.network.user_features(self.of_users.take(batch.users))
+        return _pooled(sums, totals, said[batch.rows[events]], self.config)
 
-    def _without(self, batch: Batch, events: Tensor, sources: Tensor) -> Tensor:
-        """(n, d): the pooled histories of the users of some events (n,), without these."""
+    def _without(self, batch: Batch, events: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
+        """The weighed sums (n, d) of the histories of some events (n,) without these, and (n,)."""
         weights = _weights(batch, self.config)
         sums = F.embedding_bag(
             batch.items, sources, batch.starts, mode="sum", per_sample_weights=weights
@@ -230,7 +236,7 @@ class _Learner:
         totals = torch.zeros_like(sums[:, 0]).index_add(0, batch.rows, weights)
         rows, own = batch.rows[events], weights[events]
         rest = sums[rows] - own[:, None] * F.embedding(batch.items[events], sources)
-        return rest * _scale(totals[rows] - own, self.config.shrinkage)[:, None]
+        return rest, totals[rows] - own
 
     def tensors(self) -> Tensors:
         """What an artifact keeps."""
@@ -270,8 +276,17 @@ def _shares(histories: Histories, item_count: int, config: TwoTowerConfig) -> Te
     return torch.from_numpy(totals / totals.sum()).float().clamp(min=_SMALLEST_SHARE)
 
 
-def _scale(totals: Tensor, shrinkage: float) -> Tensor:
-    return (totals + shrinkage).clamp(min=1.0).rsqrt()
+def _pooled(sums: Tensor, totals: Tensor, said: Tensor | None, config: TwoTowerConfig) -> Tensor:
+    """(n, d): users by the sums of their histories, their weights (n,), and what fields say.
+
+    Fields say of what kind the events of such users are, and stand for as many of them as
+    `shrinkage` where there are none; what a user did soon counts more.
+    """
+    pooled = sums * (totals + config.shrinkage).clamp(min=1.0).rsqrt()[:, None]
+    if said is None:
+        return pooled
+    events = max(config.shrinkage, 1.0)
+    return pooled + said * (events**1.5 / (totals + events))[:, None]
 
 
 def _tensor(array: NDArray[np.generic]) -> Tensor:
@@ -302,8 +317,8 @@ class _TwoTowerEncoder:
                 batch.items, self.sources, batch.starts, mode="sum", per_sample_weights=weights
             )
             totals = torch.zeros(len(batch)).index_add(0, batch.rows, weights)
-            pooled = sums * _scale(totals, self.config.shrinkage)[:, None]
+            said = None
             if self.fields is not None and histories.features is not None:
-                pooled = pooled + self.fields(Rows.of(histories.features, "cpu"))
-            vectors = self.top(pooled)
+                said = self.fields(Rows.of(histories.features, "cpu"))
+            vectors = self.top(_pooled(sums, totals, said, self.config))
         return vectors.numpy()
