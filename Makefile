@@ -15,7 +15,7 @@ DATA ?= $(or $(MILVINE_DATA),data)/gowalla
 MODEL ?= als
 VECTORS ?= lite
 
-.PHONY: bench bench-quality bench-ingest bench-serving bench-bulk bench-streaming up down
+.PHONY: bench bench-quality bench-ingest bench-serving bench-bulk bench-streaming bench-training up down
 .PHONY: setup demo run test check protos image fmt ci clean
 
 setup: $(STAMP)
@@ -67,6 +67,10 @@ bench-quality: setup
 
 bench-ingest: setup
 	$(BIN)/python -m tests.bench.ingest
+
+# MODEL=als measures ALS alone, else every family.
+bench-training: setup
+	$(BIN)/python -m tests.bench.training "$(DATA)" $(if $(filter command,$(firstword $(origin MODEL))),--model "$(MODEL)")
 
 bench-serving: setup
 	$(BIN)/python -m tests.bench.serving

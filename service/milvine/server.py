@@ -59,23 +59,26 @@ class LiveServices(Services):
         return self._stores.records
 
     @property
-    def people(self) -> People:
-        """Users as retrieval sees them."""
-        if self._people is None:
-            self._people = People(self._stores.records, staleness_s=self._settings.staleness_s)
-        return self._people
-
-    @property
     def retriever(self) -> Retriever:
         """Retrieval over the stores as they are connected now."""
         vectors = self._stores.vectors
         if self._retriever is None or self._retriever[0] is not vectors:
             records = self._stores.records
             made = Retriever(
-                records, self.people, vectors, self._active_releases, self._counted(records)
+                records,
+                self._placed(records),
+                vectors,
+                self._active_releases,
+                self._counted(records),
             )
             self._retriever = (vectors, made)
         return self._retriever[1]
+
+    def _placed(self, records: Records) -> People:
+        """What is remembered of users outlives a connection to the vector store, too."""
+        if self._people is None:
+            self._people = People(records, staleness_s=self._settings.staleness_s)
+        return self._people
 
     def _counted(self, records: Records) -> Popularity:
         """Counts outlive a connection to the vector store, as they come from the records."""

@@ -86,7 +86,9 @@ class Settings(BaseSettings):
     refresh_s: float = Field(default=1.0, gt=0)
     """The seconds after which another process's activation or declaration is seen."""
     staleness_s: float = Field(default=5.0, ge=0)
-    """The seconds after which interactions that another process wrote count; 0 for at once."""
+    """The seconds after which interactions count that another process wrote; 0: at once.
+
+    On PostgreSQL; on SQLite they always count at once."""
     lease_s: float = Field(default=15.0, gt=1)
     """The seconds after which the work of a dead worker is taken up again."""
     drain_s: float = Field(default=10.0, ge=0)

@@ -2,10 +2,10 @@
 
     python -m tests.bench.quality data/gowalla --model als --vectors lite
 
-The data goes in through the API, a worker trains and publishes, and the lists of all test users
-come from the live index over gRPC. The same lists by exact scoring of the model's artifact tell
-what the index loses, and lists by popularity what the model gains. The last line on stdout is one
-JSON object.
+The data goes in through the API, a worker trains and publishes, what users did after training is
+recorded where the protocol has such events, and the lists of all test users come from the live
+index over gRPC. The same lists by exact scoring of the model's artifact tell what the index loses,
+and lists by popularity what the model gains. The last line on stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
+import pyarrow as pa
 from google.protobuf.duration_pb2 import Duration
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -85,14 +86,26 @@ class Steps:
 async def bring_in(client: Client, split: Split, steps: Steps) -> None:
     """Create the catalog and stream the training part into it."""
     await client.create_catalog(CATALOG, event_types=["interaction"])
-    bar = steps.begin("bringing in interactions", len(split.train))
-    async for recorded in client.stream_interactions(CATALOG, _interactions(split)):
+    await _record(client, split.train, steps, "bringing in interactions")
+
+
+async def fold_in(client: Client, split: Split, steps: Steps) -> None:
+    """Record what users did after training."""
+    if len(split.folded_in):
+        await _record(client, split.folded_in, steps, "folding in", after=len(split.train))
+
+
+async def _record(
+    client: Client, events: pa.Table, steps: Steps, what: str, *, after: int = 0
+) -> None:
+    bar = steps.begin(what, len(events))
+    async for recorded in client.stream_interactions(CATALOG, _interactions(events, after)):
         steps.progress.advance(bar, recorded.written + recorded.duplicates)
 
 
-def _interactions(split: Split) -> Iterable[Interaction]:
-    users, items = (split.train[name].to_pylist() for name in ("user_id", "item_id"))
-    start = datetime(2020, 1, 1, tzinfo=UTC)
+def _interactions(events: pa.Table, after: int) -> Iterable[Interaction]:
+    users, items = (events[name].to_pylist() for name in ("user_id", "item_id"))
+    start = datetime(2020, 1, 1, tzinfo=UTC) + timedelta(seconds=after)
     # The place in the file is the time, for formats that are in order.
     for row, (user, item) in enumerate(zip(users, items, strict=True)):
         yield Interaction(user, item, event_time=start + timedelta(seconds=row))
@@ -180,6 +193,7 @@ async def measure(folder: Path, family: str, engine: Engine, steps: Steps) -> di
         async with Client(deployed.address, timeout_s=CALL_S) as client:
             await bring_in(client, split, steps)
             trained = await put_into_service(client, family, settings, steps)
+            await fold_in(client, split, steps)
             live = await live_lists(client, users, split.cutoff, steps)
         model_id = trained.model.model_id
         exact, popular = exact_lists(deployed, model_id, users, split.cutoff, steps)

@@ -40,6 +40,21 @@ def test_measures_by_the_protocol(folder: Path):
     }
 
 
+def test_reads_a_sequence_a_user(tmp_path: Path):
+    """The last item is found, the one before is read only, and the others are learned from."""
+    with gzip.open(tmp_path / "sequences.txt.gz", "wt") as file:
+        file.write("u1 a b c d\nu2 c a b\n")
+    split = datasets.read(tmp_path)
+    assert split.train.to_pydict() == {"user_id": ["u1", "u1", "u2"], "item_id": ["a", "b", "c"]}
+    assert split.folded_in.to_pydict() == {"user_id": ["u1", "u2"], "item_id": ["c", "a"]}
+    assert split.held_out == {"u1": {"d"}, "u2": {"b"}}
+    assert split.items == 4
+    assert figures(split, [["b", "d"], ["a"]]) == {
+        "hr@10": 0.5,
+        "ndcg@10": pytest.approx(0.5 / 1.584963, abs=1e-6),
+    }
+
+
 def test_names_the_files_that_are_missing(tmp_path: Path):
     """A folder that no reader knows is refused with what it must have."""
     with pytest.raises(FileNotFoundError, match=r"train\.txt\.gz and test\.txt\.gz"):

@@ -123,6 +123,10 @@ def test_every_command_prints_one_document(filled, folder):
         result = CliRunner().invoke(main, words, env=filled, input=spoken)
         assert result.exit_code == 0, result.output
         assert isinstance(json.loads(result.stdout), dict)
+    model = call(filled, "models", "films")["models"][-1]["model_id"]
+    for name, arguments in (("evaluate", (model,)), ("compare", (model, model))):
+        asked[name] = arguments
+        assert isinstance(call(filled, name, *arguments), dict)
     called = {*asked, *(f"import {kind}" for kind in ("items", "users", "interactions"))}
     assert called | {"train", "publish", "serve", "worker"} == {" ".join(path) for path in ALL}
 
@@ -160,6 +164,24 @@ def test_trained_models_are_measured(filled):
     shown = invoke(filled, "train", "films", *TRAIN).stdout
     assert "als @10" in shown
     assert "popularity @20" in shown
+
+
+def test_models_are_compared(filled):
+    """Models that were measured alike stand side by side; of others, it is said and not marked."""
+    first, second = (
+        call(filled, "train", "films", *TRAIN, "--set", f"embedding_size={size}")["model_id"]
+        for size in (2, 8)
+    )
+    alike = call(filled, "compare", first, second)
+    assert alike["measured_otherwise"] == []
+    by_name = {row["name"]: row for row in alike["rows"]}
+    assert by_name["dimensions"]["best"] == first
+    told = call(filled, "evaluate", second, "--holdout", "random", "--fraction", "0.3")
+    assert told["evaluation"]["fitted_anew"]
+    assert call(filled, "compare", first, second)["measured_otherwise"] == [second]
+    shown = invoke(filled, "compare", first, second)
+    assert "recall@10" in shown.stdout
+    assert second in shown.stderr
 
 
 def test_recommendations_match_the_filter(filled):

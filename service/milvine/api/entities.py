@@ -26,9 +26,7 @@ class Entities(Generic[M]):
 
     async def upsert(self, catalog_id: str, messages: Sequence[M]) -> int:
         """Write a batch; how many there are."""
-        batch = await self._services.records.writers.run(self._upsert, catalog_id, messages)
-        self._forget(catalog_id, [entity.id for entity in batch])
-        return len(batch)
+        return await self._services.records.writers.run(self._upsert, catalog_id, messages)
 
     async def load(self, batches: AsyncIterator[tuple[str, Sequence[M]]]) -> int:
         """Write a stream of batches; how many there are."""
@@ -59,26 +57,18 @@ class Entities(Generic[M]):
         required_id(catalog_id, "catalog_id")
         doomed = self._ids(ids)
         records = self._services.records
-        delete = records.entities.delete
-        count = await records.writers.run(delete, catalog_id, self._side, doomed)
-        self._forget(catalog_id, doomed)
-        return count
-
-    def _forget(self, catalog_id: str, ids: Sequence[str]) -> None:
-        """Have users read anew: models may read their fields."""
-        if self._side is Side.USER:
-            self._services.people.forget(catalog_id, ids)
+        return await records.writers.run(records.entities.delete, catalog_id, self._side, doomed)
 
     def _ids(self, ids: Sequence[str]) -> Sequence[str]:
         path = f"{self._side}_ids"
         return required_ids(ids, path, least=1, most=convert.MAX_BATCH)
 
-    def _upsert(self, catalog_id: str, messages: Sequence[M]) -> Sequence[Entity]:
+    def _upsert(self, catalog_id: str, messages: Sequence[M]) -> int:
         required_id(catalog_id, "catalog_id")
         catalog = self._services.records.catalogs.get(catalog_id)
         batch = convert.entities(messages, self._side, catalog)
         self._services.records.entities.upsert(catalog_id, self._side, batch)
-        return batch
+        return len(batch)
 
     def _get(self, catalog_id: str, ids: Sequence[str]) -> Sequence[Entity]:
         self._check_catalog(catalog_id)

@@ -9,7 +9,6 @@ from functools import partial
 from itertools import count
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from milvine.api import paging
 from milvine.api.convert import interactions as convert
@@ -39,7 +38,6 @@ class InteractionServicer(interaction_service_pb2_grpc.InteractionServiceService
         done = await self._services.records.writers.run(
             self._record, catalog_id, request.interactions
         )
-        self._services.people.forget(catalog_id, {one.user_id for one in request.interactions})
         return pb.RecordInteractionsResponse(
             written_count=done.written, duplicate_count=done.duplicates
         )
@@ -53,10 +51,6 @@ class InteractionServicer(interaction_service_pb2_grpc.InteractionServiceService
         async with aclosing(gathered(self._parsed(request_iterator), most=_GROUP)) as groups:
             async for group in groups:
                 written = await self._services.records.writers.run(self._append, group)
-                for catalog_id, table in group:
-                    self._services.people.forget(
-                        catalog_id, pc.unique(table["user_id"]).to_pylist()
-                    )
                 for done in written:
                     yield pb.StreamInteractionsResponse(
                         batch_index=next(indexes),

@@ -9,8 +9,8 @@ from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 
 from milvine.api import paging
+from milvine.api.convert import evaluations, watching
 from milvine.api.convert import models as convert
-from milvine.api.convert import watching
 from milvine.api.convert.operations import operation_id
 from milvine.api.convert.values import required_id
 from milvine.api.operations import follow, start
@@ -19,6 +19,7 @@ from milvine.domain.errors import NotFound
 from milvine.domain.ids import new_id
 from milvine.domain.model import Model
 from milvine.domain.operation import OperationKind
+from milvine.jobs.payloads import EvaluateRequest
 from milvine.v1 import model_pb2, model_service_pb2_grpc
 from milvine.v1 import model_service_pb2 as pb
 
@@ -51,6 +52,16 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
         models = [convert.model_message(model) for model in shown]
         return pb.ListModelsResponse(models=models, next_page_token=token)
 
+    async def EvaluateModel(
+        self, request: pb.EvaluateModelRequest, context: Context
+    ) -> operations_pb2.Operation:
+        request.model_id = required_id(request.model_id, "model_id")
+        release_id = request.release_id and required_id(request.release_id, "release_id")
+        evaluation = await asyncio.to_thread(self._evaluation, request, release_id)
+        return await start(
+            self._services.records, OperationKind.EVALUATE, evaluation, exclusive=False
+        )
+
     async def DeleteModel(
         self, request: pb.DeleteModelRequest, context: Context
     ) -> empty_pb2.Empty:
@@ -69,6 +80,14 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
                 raise NotFound.of("operation", training_id)
             for message in news.since_last(operation):
                 yield message
+
+    def _evaluation(self, request: pb.EvaluateModelRequest, release_id: str) -> EvaluateRequest:
+        records = self._services.records
+        model = records.models.get(request.model_id)
+        release = records.releases.get(release_id) if release_id else None
+        return evaluations.measuring(
+            request, model, records.catalogs.get(model.catalog_id), release
+        )
 
     def _list(self, catalog_id: str, page: paging.Page) -> Sequence[Model]:
         self._services.records.catalogs.get(catalog_id)

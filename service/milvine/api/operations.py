@@ -136,6 +136,7 @@ def _published(records: Records, operation: Operation) -> release_pb2.Release:
 
 _RESPONSES: Mapping[OperationKind, Callable[[Records, Operation], Message]] = {
     OperationKind.TRAIN: _trained,
+    OperationKind.EVALUATE: _trained,
     OperationKind.PUBLISH: _published,
     OperationKind.ERASE_USER: lambda _, operation: convert.receipt(operation),
 }

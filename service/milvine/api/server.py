@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import grpc
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -85,16 +87,33 @@ def build_server(
     calls = Calls(registry or CollectorRegistry(), timeout_s=services.call_timeout_s)
     options = (*_CHANNEL_ARGUMENTS, ("grpc.so_reuseport", int(shares_port)))
     server = grpc.aio.server(interceptors=[Interceptor(calls)], options=options)
-    _add_servicers(server, services)
+    methods = _ByName(server)
+    _add_servicers(methods, services)
     health_pb2_grpc.add_HealthServicer_to_server(
-        health_servicer or health.aio.HealthServicer(), server
+        health_servicer or health.aio.HealthServicer(), methods
     )
     names = (*SERVICE_NAMES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
-    reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
+    reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), methods)
     return server
 
 
-def _add_servicers(server: grpc.aio.Server, services: Services) -> None:
+class _ByName:
+    """Takes methods into a server by their names alone.
+
+    For each method that is registered beside, grpc.aio keeps a task that waits for its calls, and
+    goes through all these tasks twice at every call: a quarter of what a bare call costs.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler]
+    ) -> None:
+        """Nothing: the handlers are there by name."""
+
+
+def _add_servicers(server: _ByName, services: Services) -> None:
     catalogs = RecentCatalogs(services)
     catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(
         CatalogServicer(services, catalogs), server

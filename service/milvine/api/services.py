@@ -10,7 +10,7 @@ import grpc
 from milvine.models.base import Family
 from milvine.records import Records
 from milvine.releases import Releases
-from milvine.retrieval import People, Retriever
+from milvine.retrieval import Retriever
 
 Context: TypeAlias = grpc.aio.ServicerContext
 _MAX_TIMEOUT_S = 3_600.0
@@ -25,10 +25,6 @@ class Services(Protocol):
     @property
     def records(self) -> Records:
         """The records, whose calls block: each goes to a thread."""
-
-    @property
-    def people(self) -> People:
-        """Users as retrieval sees them; told of what is written."""
 
     @property
     def retriever(self) -> Retriever:

@@ -27,6 +27,8 @@ _COMMANDS = {
     "catalogs": _Entry("catalogs:catalogs", "Create, list, show and delete catalogs."),
     "import": _Entry("imports:import_", "Import interactions, items or users from a file."),
     "train": _Entry("training:train", "Train a model, and measure it on held-out data."),
+    "evaluate": _Entry("measuring:evaluate", "Measure a model again, or what its index loses."),
+    "compare": _Entry("comparing:compare", "Print models side by side."),
     "models": _Entry("training:models", "List the models of a catalog."),
     "publish": _Entry("releases:publish", "Bring a model into service."),
     "releases": _Entry("releases:releases", "List, activate, roll back and delete releases."),

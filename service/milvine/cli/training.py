@@ -2,49 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import click
 from google.protobuf import json_format
-from rich.table import Table
 
 from milvine.cli.command import Remote, remote
 from milvine.cli.documents import document
+from milvine.cli.evaluation import HoldoutArgs, evaluation_tables, holdout_options
 from milvine.cli.following import follow
 from milvine.cli.output import Column, number, table
-from milvine.cli.pairs import PAIR, Json, numbers_or_texts, whole_numbers
+from milvine.cli.pairs import PAIR, Json, numbers_or_texts
 from milvine.client import Progress
 from milvine.client.types import moment
 from milvine.domain.errors import InvalidArgument
 from milvine.v1 import model_pb2
 
 _FAMILIES = tuple(model_pb2.ModelConfig.DESCRIPTOR.fields_by_name)
-_METRICS = ("recall", "ndcg", "mrr", "hit_rate", "coverage")
 
 
 @dataclass(frozen=True, slots=True)
-class TrainArgs:
+class TrainArgs(HoldoutArgs):
     """What `milvine train` was asked."""
 
     catalog: str
     family: str
     settings: dict[str, Json]
-    holdout: str
-    fraction: float | None
-    cutoffs: list[int]
-    seed: int
     event_types: tuple[str, ...]
     name: str
-
-    def holdout_message(self) -> model_pb2.Holdout:
-        """What is held out, and how it is measured."""
-        return model_pb2.Holdout(
-            method=model_pb2.Holdout.Method.Value(f"METHOD_{self.holdout.upper()}"),
-            fraction=self.fraction,
-            cutoffs=self.cutoffs,
-            seed=self.seed,
-        )
 
 
 @click.command()
@@ -59,22 +44,7 @@ class TrainArgs:
     callback=lambda _ctx, _option, pairs: numbers_or_texts(pairs),
     help="A setting of the family, as epochs=20.",
 )
-@click.option(
-    "--holdout",
-    type=click.Choice(["latest", "random", "none"]),
-    default="latest",
-    show_default=True,
-    help="Which items of each user measure the model.",
-)
-@click.option("--fraction", type=float, help="The share of each user's items; else one item.")
-@click.option(
-    "--cutoffs",
-    default="10,20",
-    show_default=True,
-    callback=lambda _ctx, _option, text: whole_numbers(text),
-    help="The lengths of list to measure at.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="The seed of the holdout.")
+@holdout_options(may_be_none=True)
 @click.option(
     "--event-type", "event_types", multiple=True, help="Learn from these only; else from all."
 )
@@ -98,7 +68,8 @@ async def train(call: Remote, args: TrainArgs) -> None:
         f"{model.user_count:,} users and {model.item_count:,} items from "
         f"{model.pair_count:,} pairs in {model.train_duration.ToTimedelta().total_seconds():.1f} s."
     )
-    views = [_metrics(model, args.family)] if model.HasField("evaluation") else []
+    measured = model.HasField("evaluation")
+    views = evaluation_tables(model.evaluation, args.family) if measured else []
     call.output.show(document(model), *views, learned)
 
 
@@ -131,20 +102,6 @@ def _remark(progress: Progress) -> str:
     last = progress.epochs[-1]
     told = f"epoch {last.epoch}/{last.epoch_count}, loss {last.loss:.4f}"
     return f"{told}, ndcg@20 {last.metric:.4f}" if last.HasField("metric") else told
-
-
-def _metrics(model: model_pb2.Model, family: str) -> Table:
-    evaluation = model.evaluation
-    columns = [Column("", style="cyan"), *(number(name.replace("_", " ")) for name in _METRICS)]
-    title = f"Held-out metrics, means over {evaluation.user_count:,} users"
-    return table(columns, _metric_rows(evaluation, family), title=title)
-
-
-def _metric_rows(evaluation: model_pb2.Evaluation, family: str) -> Iterator[tuple[object, ...]]:
-    for ours, popular in zip(evaluation.model, evaluation.popularity, strict=True):
-        for name, metrics in ((family, ours), ("popularity", popular)):
-            values = (getattr(metrics, metric) for metric in _METRICS)
-            yield (f"{name} @{metrics.cutoff}", *values)
 
 
 def _row(model: model_pb2.Model) -> tuple[object, ...]:

@@ -316,6 +316,23 @@ class Client:
         request = model_service_pb2.GetModelRequest(model_id=model_id)
         return await self._caller.call(self._models.GetModel, request)
 
+    async def evaluate(
+        self,
+        model_id: str,
+        *,
+        holdout: requests.Settings | model_pb2.Holdout | None = None,
+        release: str = "",
+    ) -> OperationHandle[model_pb2.Model]:
+        """Measure a model again; with a release of it, what its live index loses, too.
+
+        What the model may have learned from measures its settings, fitted anew on the rest.
+        """
+        request = model_service_pb2.EvaluateModelRequest(
+            model_id=model_id, holdout=requests.holdout(holdout), release_id=release
+        )
+        started = await self._caller.call(self._models.EvaluateModel, request)
+        return OperationHandle(started.name, self._caller, self._operations)
+
     def models(self, catalog_id: str) -> AsyncIterator[model_pb2.Model]:
         """All models of a catalog, newest first."""
         request = model_service_pb2.ListModelsRequest(catalog_id=catalog_id)

@@ -27,11 +27,12 @@ _ANSWER_S = 5.0
 _POLL_S = 0.25
 _METADATA = (
     model_service_pb2.TrainModelMetadata,
+    model_service_pb2.EvaluateModelMetadata,
     release_service_pb2.PublishModelMetadata,
     user_service_pb2.EraseUserMetadata,
 )
 _EPOCHS = {"FITTING_HOLDOUT": "holdout_epochs", "FITTING": "epochs"}
-"""Where the metadata of a training has the epochs of a step."""
+"""Where metadata has the epochs of a step."""
 _RESPONSES = (model_pb2.Model, release_pb2.Release, user_service_pb2.EraseUserReceipt)
 
 

@@ -18,6 +18,8 @@ class HoldoutMethod(StrEnum):
     LATEST = "LATEST"
     RANDOM = "RANDOM"
     NONE = "NONE"
+    AFTER = "AFTER"
+    GIVEN = "GIVEN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +28,23 @@ class Holdout:
 
     method: HoldoutMethod = HoldoutMethod.LATEST
     fraction: float | None = None
-    """The share of each user's items, over 0 and under 1; None: one item of each user."""
+    """The share of each user's items that LATEST and RANDOM take, over 0 and under 1; None: one
+    item of each user."""
     cutoffs: tuple[int, ...] = (10, 20)
     seed: int = 0
+    start_time: datetime | None = None
+    """When what AFTER takes begins."""
+    event_types: tuple[str, ...] = ()
+    """What GIVEN takes."""
+
+    def read(self, event_types: tuple[str, ...]) -> tuple[str, ...]:
+        """The event types to read in order to learn from some, empty for all, and to measure."""
+        return tuple(dict.fromkeys((*event_types, *self.event_types))) if event_types else ()
 
 
 @dataclass(frozen=True, slots=True)
 class RankingMetrics:
-    """Metrics of ranked lists of `cutoff` items, means over users but for `coverage`."""
+    """Metrics of ranked lists of `cutoff` items, means over users or over all that is listed."""
 
     cutoff: int
     recall: float
@@ -41,6 +52,40 @@ class RankingMetrics:
     mrr: float
     hit_rate: float
     coverage: float
+    """The share of all items that stand in at least one list."""
+    novelty: float | None = None
+    """The mean self-information of what is listed, in bits; None where it was not measured."""
+
+
+class Segment(StrEnum):
+    """Parts of what was held out, by what was not."""
+
+    COLD_USERS = "COLD_USERS"
+    COLD_ITEMS = "COLD_ITEMS"
+    HEAD_ITEMS = "HEAD_ITEMS"
+    TAIL_ITEMS = "TAIL_ITEMS"
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentEvaluation:
+    """How well lists found a part of what was held out."""
+
+    segment: Segment
+    user_count: int
+    held_out_count: int
+    """The pairs of a user and an item that it has."""
+    model: tuple[RankingMetrics, ...]
+    popularity: tuple[RankingMetrics, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveEvaluation:
+    """How well the live index of a release found what was held out."""
+
+    release_id: str
+    index_recall: float
+    """The share of the exact best items that it found."""
+    metrics: tuple[RankingMetrics, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +96,16 @@ class Evaluation:
     user_count: int
     model: tuple[RankingMetrics, ...]
     popularity: tuple[RankingMetrics, ...]
+    segments: tuple[SegmentEvaluation, ...] = ()
+    """Those that have anything."""
+    held_out_count: int = 0
+    item_count: int = 0
+    """How many items there were to rank."""
+    held_out_fingerprint: str = ""
+    """A digest of the held-out pairs."""
+    fitted_anew: bool = True
+    """Whether the settings were fitted on what was not held out; else the model was measured."""
+    live: LiveEvaluation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +147,15 @@ class Model:
     """The event types it learned from; empty for all."""
     display_name: str = ""
     create_time: datetime | None = None
+    latest_event_time: datetime | None = None
+    """When the latest interaction was that it learned from; None: an earlier version's model."""
+
+    def has_learned(self, holdout: Holdout) -> bool:
+        """Whether it may have learned from what a holdout takes."""
+        match holdout.method:
+            case HoldoutMethod.AFTER if self.latest_event_time and holdout.start_time:
+                return self.latest_event_time >= holdout.start_time
+            case HoldoutMethod.GIVEN if self.event_types:
+                return not set(self.event_types).isdisjoint(holdout.event_types)
+            case _:
+                return True

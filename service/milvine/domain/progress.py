@@ -31,6 +31,25 @@ class TrainProgress:
     """The reports of FITTING so far."""
 
 
+class EvaluateStage(StrEnum):
+    """The steps of an evaluation."""
+
+    READING = "READING"
+    FITTING = "FITTING"
+    EVALUATING = "EVALUATING"
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateProgress:
+    """How far an evaluation has come."""
+
+    stage: EvaluateStage = EvaluateStage.READING
+    progress: float = 0.0
+    """The share that is done, 0 to 1."""
+    epochs: tuple[EpochReport, ...] = ()
+    """The reports of FITTING so far."""
+
+
 class PublishStage(StrEnum):
     """The steps of a publication."""
 

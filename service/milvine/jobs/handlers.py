@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 
@@ -19,6 +18,7 @@ from milvine.domain.release import PublishRequest, ReleaseState
 from milvine.jobs.payloads import (
     EraseUserRequest,
     EraseUserResult,
+    EvaluateRequest,
     PublishResult,
     TrainRequest,
     TrainResult,
@@ -26,8 +26,8 @@ from milvine.jobs.payloads import (
 )
 from milvine.jobs.runner import Handler, Job
 from milvine.records import Records, StrayKind
-from milvine.releases import Builder
-from milvine.training import train
+from milvine.releases import Builder, LiveItems, live_items_of
+from milvine.training import Measuring, measure, train
 from milvine.vectors import CollectionMissing, CollectionNotLoaded, Vectors
 
 DELETE_S = 30.0
@@ -40,6 +40,7 @@ def handlers(
     tasks = _Tasks(records, vectors, artifacts, device)
     return {
         OperationKind.TRAIN: tasks.train,
+        OperationKind.EVALUATE: tasks.evaluate,
         OperationKind.PUBLISH: tasks.publish,
         OperationKind.ERASE_USER: tasks.erase_user,
     }
@@ -56,13 +57,7 @@ class _Tasks:
 
     async def train(self, job: Job) -> TrainResult:
         request = from_json(TrainRequest, job.operation.request)
-        thread = asyncio.create_task(asyncio.to_thread(self._train, request, job))
-        try:
-            await asyncio.shield(thread)
-        except asyncio.CancelledError:
-            # The thread sees `job.must_stop` within a second; the next job begins after it.
-            await asyncio.gather(thread, return_exceptions=True)
-            raise
+        await _in_thread(lambda: self._train(request, job))
         return TrainResult(request.model_id)
 
     def _train(self, request: TrainRequest, job: Job) -> None:
@@ -70,9 +65,8 @@ class _Tasks:
             return
         job.report(TrainProgress())
         catalog = self._records.catalogs.get(request.catalog_id)
-        events = self._records.interactions.scan(
-            catalog.id, event_types=request.event_types or None
-        )
+        read = request.holdout.read(request.event_types)
+        events = self._records.interactions.scan(catalog.id, event_types=read or None)
         self._records.strays.note(StrayKind.ARTIFACT, request.model_id, job.operation.id)
         model: Model = train(
             events,
@@ -81,15 +75,14 @@ class _Tasks:
             request.holdout,
             model_id=request.model_id,
             display_name=request.display_name,
+            event_types=request.event_types,
             artifacts=self._artifacts,
             device=self._device,
             report=job.report,
             cancelled=job.must_stop.is_set,
             read_fields=partial(self._records.entities.table, catalog.id),
         )
-        self._records.models.create(
-            replace(model, event_types=request.event_types), made_by=job.operation
-        )
+        self._records.models.create(model, made_by=job.operation)
 
     def _is_trained(self, model_id: str) -> bool:
         try:
@@ -97,6 +90,36 @@ class _Tasks:
         except NotFound:
             return False
         return True
+
+    async def evaluate(self, job: Job) -> TrainResult:
+        request = from_json(EvaluateRequest, job.operation.request)
+        live = await self._live_items(request) if request.release_id else None
+        await _in_thread(lambda: self._evaluate(request, job, live))
+        return TrainResult(request.model_id)
+
+    def _evaluate(self, request: EvaluateRequest, job: Job, live: LiveItems | None) -> None:
+        model = self._records.models.get(request.model_id)
+        read = request.holdout.read(model.event_types)
+        evaluation = measure(
+            self._records.interactions.scan(model.catalog_id, event_types=read or None),
+            self._records.catalogs.get(model.catalog_id),
+            model,
+            request.holdout,
+            Measuring(
+                self._artifacts,
+                self._device,
+                job.report,
+                job.must_stop.is_set,
+                partial(self._records.entities.table, model.catalog_id),
+            ),
+            live=live,
+        )
+        self._records.models.set_evaluation(model.id, evaluation, made_by=job.operation)
+
+    async def _live_items(self, request: EvaluateRequest) -> LiveItems:
+        release = await asyncio.to_thread(self._records.releases.get, request.release_id)
+        model = await asyncio.to_thread(self._records.models.get, request.model_id)
+        return live_items_of(release, model.dimension, self._vectors)
 
     async def publish(self, job: Job) -> PublishResult:
         request = from_json(PublishRequest, job.operation.request)
@@ -136,3 +159,14 @@ class _Tasks:
                 with contextlib.suppress(CollectionMissing, CollectionNotLoaded):
                     await self._vectors.delete(name, [user_id], timeout_s=DELETE_S)
         return tuple(release.id for release in ready)
+
+
+async def _in_thread(work: Callable[[], None]) -> None:
+    """Do work that looks at `job.must_stop`; a cancelled one has ended when this returns."""
+    thread = asyncio.create_task(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        # The thread stops within a second; the next job begins after it.
+        await asyncio.gather(thread, return_exceptions=True)
+        raise

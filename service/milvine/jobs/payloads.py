@@ -39,6 +39,17 @@ class TrainResult:
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluateRequest:
+    """Asks for a model to be measured: `OperationKind.EVALUATE`; it gives a `TrainResult`."""
+
+    catalog_id: str
+    model_id: str
+    holdout: Holdout
+    release_id: str = ""
+    """A release of the model, whose live index is measured, too; empty for none."""
+
+
+@dataclass(frozen=True, slots=True)
 class PublishResult:
     """What a publication made."""
 

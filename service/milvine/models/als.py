@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -31,7 +32,6 @@ from milvine.models.base import (
     Feedback,
     Fitted,
     Histories,
-    IsCancelled,
     Run,
     Tensors,
 )
@@ -75,18 +75,24 @@ class Als:
     def fit(self, dataset: Dataset, config: AlsConfig, run: Run) -> Fitted:
         """Learn item vectors, turned so that their Gram matrix is diagonal."""
         by_user = dataset.histories
-        by_item = least_squares.transposed(by_user, len(dataset.items))
+        by_item, pairs = least_squares.transposed(by_user, len(dataset.items))
         users = _side(by_user, len(by_item), config, run.device)
-        items = _side(by_item, len(by_user), config, run.device)
+        items = _side(by_item, len(by_user), config, run.device, pairs)
         user_vectors = torch.zeros(len(by_user), config.embedding_size, device=run.device)
         item_vectors = least_squares.initial(by_item, config.embedding_size, config.seed)
         item_vectors = item_vectors.to(run.device)
+        improve = partial(
+            least_squares.improve,
+            errors=torch.ones(len(by_user.items), device=run.device),
+            unobserved_weight=config.unobserved_weight,
+            cancelled=run.cancelled,
+        )
         epochs = Epochs(config.epochs, run.on_epoch)
         for _ in epochs:
-            sweep = _improve(users, user_vectors, item_vectors, config, run.cancelled)
-            user_vectors = sweep.vectors
-            sweep = _improve(items, item_vectors, user_vectors, config, run.cancelled)
-            item_vectors = sweep.vectors
+            sweep = improve(users, user_vectors, item_vectors)
+            user_vectors, item_vectors = sweep.vectors, sweep.fixed
+            sweep = improve(items, item_vectors, user_vectors)
+            item_vectors, user_vectors = sweep.vectors, sweep.fixed
             loss = sweep.loss + float((users.penalty * user_vectors.square()).sum())
             epochs.end(loss / len(by_user.items))
         vectors = _principal(item_vectors)
@@ -139,31 +145,17 @@ def _penalties(
     return np.asarray(penalties, np.float64)
 
 
-def _side(rows: Histories, column_count: int, config: AlsConfig, device: str) -> least_squares.Side:
-    confidences = _confidences(rows, config)
-    penalty = _penalties(rows, confidences, column_count, config)
-    return least_squares.Side(
-        least_squares.blocks(rows, column_count, config.embedding_size, device),
-        torch.from_numpy(confidences).float().to(device),
-        torch.from_numpy(penalty).float().to(device)[:, None].expand(-1, config.embedding_size),
-    )
-
-
-def _improve(
-    side: least_squares.Side,
-    vectors: Tensor,
-    fixed: Tensor,
+def _side(
+    rows: Histories,
+    column_count: int,
     config: AlsConfig,
-    cancelled: IsCancelled,
-) -> least_squares.Sweep:
-    return least_squares.improve(
-        side,
-        vectors,
-        fixed,
-        targets=torch.ones_like(side.weights),
-        gram=config.unobserved_weight * fixed.mT @ fixed,
-        cancelled=cancelled,
-    )
+    device: str,
+    pairs: NDArray[np.int64] | None = None,
+) -> least_squares.Side:
+    confidences = _confidences(rows, config)
+    penalty = torch.from_numpy(_penalties(rows, confidences, column_count, config))
+    penalty = penalty.float().to(device)[:, None].expand(-1, config.embedding_size)
+    return least_squares.Side.of(rows, column_count, confidences, penalty, pairs)
 
 
 def _principal(vectors: Tensor) -> NDArray[np.float32]:

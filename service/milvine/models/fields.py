@@ -135,6 +135,11 @@ class Encoding:
         return cls(tuple(FieldCode.learned(f, _column(table, f.name)) for f in fields))
 
     @property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields."""
+        return tuple(Field(code.name, code.type) for code in self.codes)
+
+    @property
     def token_count(self) -> int:
         """The tokens of all fields."""
         return sum(code.token_count for code in self.codes)

@@ -29,7 +29,7 @@ class Graph:
         """The graph of histories in which each pair stands once."""
         quiet_sparse()
         counts = np.bincount(histories.items, minlength=item_count)
-        by_item = transposed(histories, item_count)
+        by_item, _ = transposed(histories, item_count)
         user_scale = _scale(histories.lengths, shrinkage)
         item_scale = _scale(counts, shrinkage)
         return cls(

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -34,7 +35,6 @@ from milvine.models.base import (
     Feedback,
     Fitted,
     Histories,
-    IsCancelled,
     Run,
     Tensors,
 )
@@ -74,20 +74,26 @@ class RatingsMf:
     def fit(self, dataset: Dataset, config: RatingsMfConfig, run: Run) -> Fitted:
         """Learn item vectors and biases, and the mean rating."""
         by_user = dataset.histories
-        by_item = least_squares.transposed(by_user, len(dataset.items))
+        by_item, pairs = least_squares.transposed(by_user, len(dataset.items))
         mean = float(by_user.strengths.mean(dtype=np.float64))
-        users = _Ratings.of(by_user, len(by_item), mean, config, run.device)
-        items = _Ratings.of(by_item, len(by_user), mean, config, run.device)
+        users = _side(by_user, len(by_item), config, run.device)
+        items = _side(by_item, len(by_user), config, run.device, pairs)
         user_vectors = torch.zeros(len(by_user), config.embedding_size + 1, device=run.device)
         item_vectors = F.pad(
             least_squares.initial(by_item, config.embedding_size, config.seed), (0, 1)
         ).to(run.device)
+        above_mean = by_user.strengths - np.float32(mean)
+        improve = partial(
+            least_squares.improve,
+            errors=torch.from_numpy(above_mean).to(run.device),
+            cancelled=run.cancelled,
+        )
         epochs = Epochs(config.epochs, run.on_epoch)
         for _ in epochs:
-            user_vectors = users.improve(user_vectors, item_vectors, run.cancelled).vectors
-            sweep = items.improve(item_vectors, user_vectors, run.cancelled)
+            user_vectors = improve(users, user_vectors, _features(item_vectors)).vectors
+            sweep = improve(items, item_vectors, _features(user_vectors))
             item_vectors = sweep.vectors
-            loss = sweep.loss + float((users.side.penalty * user_vectors.square()).sum())
+            loss = sweep.loss + float((users.penalty * user_vectors.square()).sum())
             epochs.end(loss / len(by_user.items))
         vectors = torch.cat((_features(item_vectors), item_vectors[:, -1:]), dim=1)
         tensors = {ITEM_VECTORS: vectors.cpu().numpy(), _MEAN: np.array([mean])}
@@ -128,36 +134,15 @@ class _RatingsEncoder:
         return vectors
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Ratings:
-    """The regressions of one side; its vectors have the bias last."""
-
-    side: least_squares.Side
-    others: Tensor
-    """(ratings,): the row of the other side."""
-    above_mean: Tensor
-    """(ratings,)"""
-
-    @classmethod
-    def of(
-        cls, rows: Histories, other_count: int, mean: float, config: RatingsMfConfig, device: str
-    ) -> _Ratings:
-        width = config.embedding_size + 1
-        side = least_squares.Side(
-            least_squares.blocks(rows, other_count, width, device),
-            torch.ones(len(rows.items), device=device),
-            torch.from_numpy(_penalties(rows, config)).float().to(device),
-        )
-        above_mean = torch.from_numpy(rows.strengths - np.float32(mean)).to(device)
-        return cls(side, torch.from_numpy(rows.items).long().to(device), above_mean)
-
-    def improve(
-        self, vectors: Tensor, others: Tensor, cancelled: IsCancelled
-    ) -> least_squares.Sweep:
-        targets = self.above_mean - others[self.others, -1]
-        return least_squares.improve(
-            self.side, vectors, _features(others), targets=targets, cancelled=cancelled
-        )
+def _side(
+    rows: Histories,
+    column_count: int,
+    config: RatingsMfConfig,
+    device: str,
+    pairs: NDArray[np.int64] | None = None,
+) -> least_squares.Side:
+    penalty = torch.from_numpy(_penalties(rows, config)).float().to(device)
+    return least_squares.Side.of(rows, column_count, np.ones(len(rows.items)), penalty, pairs)
 
 
 def _penalties(rows: Histories, config: RatingsMfConfig) -> NDArray[np.float64]:

@@ -64,7 +64,7 @@ class Towers(nn.Module):
         ):
             field_start.begin(tower, rows, own.detach(), counts)
             with torch.no_grad():
-                own -= tower(rows)
+                own.sub_(tower(rows))
 
     def begin_users(self, rows: Rows, everyone: Batch) -> None:
         """Let the users' features say what the events of such users add, on average.

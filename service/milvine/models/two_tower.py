@@ -282,11 +282,12 @@ def _pooled(sums: Tensor, totals: Tensor, said: Tensor | None, config: TwoTowerC
     Fields say of what kind the events of such users are, and stand for as many of them as
     `shrinkage` where there are none; what a user did soon counts more.
     """
-    pooled = sums * (totals + config.shrinkage).clamp(min=1.0).rsqrt()[:, None]
+    pooled: Tensor = sums * (totals + config.shrinkage).clamp(min=1.0).rsqrt()[:, None]
     if said is None:
         return pooled
     events = max(config.shrinkage, 1.0)
-    return pooled + said * (events**1.5 / (totals + events))[:, None]
+    weights: Tensor = events**1.5 / (totals + events)
+    return pooled + said * weights[:, None]
 
 
 def _tensor(array: NDArray[np.generic]) -> Tensor:

@@ -13,13 +13,15 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
 from milvine.domain.errors import InvalidArgument, Reason, Unavailable
-from milvine.records.faults import translated
+from milvine.records.faults import UNUSABLE, translated
+from milvine.records.marks import Marks
 
 _READS = "milvine_reads"
 _POOL_SIZE = 8
@@ -35,6 +37,8 @@ class Database:
     reader: Engine
     """The same pool for statements that stand alone: on PostgreSQL without BEGIN and COMMIT."""
     timeout_s: float
+    marks: Marks
+    """Of the users, for what is remembered of them."""
     _turn: AbstractContextManager[object]
 
     @property
@@ -85,10 +89,11 @@ def connect(url: str, *, timeout_s: float) -> Database:
     if parsed.drivername == "sqlite":
         engine = _sqlite(parsed, timeout_s)
         reader = engine.execution_options(**{_READS: True})
-        return Database(engine, reader, timeout_s, _Turn(timeout_s))
+        marks = _marks(Path(str(parsed.database)))
+        return Database(engine, reader, timeout_s, marks, _Turn(timeout_s))
     engine = _postgres(parsed, timeout_s)
     reader = engine.execution_options(isolation_level="AUTOCOMMIT")
-    return Database(engine, reader, timeout_s, nullcontext())
+    return Database(engine, reader, timeout_s, Marks.own(), nullcontext())
 
 
 def now_micros() -> int:
@@ -105,6 +110,13 @@ def shared_now_micros(connection: Connection) -> int:
         return now_micros()
     sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
     return int(connection.exec_driver_sql(sql).scalar_one())
+
+
+def _marks(database: Path) -> Marks:
+    try:
+        return Marks.beside(database)
+    except OSError as exc:
+        raise Unavailable(UNUSABLE, Reason.RECORDS_UNAVAILABLE) from exc
 
 
 class _Turn:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +69,7 @@ class Entities:
         """
         rows = {e.id: dump_fields(e.fields) for e in entities}
         if rows:
-            with self._database.write() as connection:
+            with self._marks(catalog_id, side, rows), self._database.write() as connection:
                 number, revision = next_revision(connection, catalog_id)
                 now = now_micros()
                 values = [(number, str(side), i, f, revision, now, now) for i, f in rows.items()]
@@ -102,7 +103,7 @@ class Entities:
         Raises:
             NotFound: there is no such catalog.
         """
-        with self._database.write() as connection:
+        with self._marks(catalog_id, side, ids), self._database.write() as connection:
             number, revision = next_revision(connection, catalog_id)
             return sum(
                 bury(connection, (number, str(side), revision), ids[start : start + _CHUNK])
@@ -191,6 +192,14 @@ class Entities:
         query = _live(catalog_id, side).with_only_columns(func.count())
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
+
+    def _marks(
+        self, catalog_id: str, side: Side, ids: Collection[str]
+    ) -> AbstractContextManager[None]:
+        """Changes the marks of users, for models may read their fields."""
+        if side is Side.ITEM:
+            return nullcontext()
+        return self._database.marks.changing(catalog_id, ids)
 
     def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
         with self._database.read() as connection:

@@ -38,7 +38,8 @@ class Erasures:
         Raises:
             NotFound: there is no such catalog or operation.
         """
-        with self._database.write() as connection:
+        marks = self._database.marks.changing(catalog_id, [user_id])
+        with marks, self._database.write() as connection:
             number, revision = next_revision(connection, catalog_id)
             before = _progress(connection, operation_id)
             lived = bury(connection, (number, str(Side.USER), revision), [user_id])

@@ -17,7 +17,7 @@ _DOWN = (
     "points to it, then try again"
 )
 _BUSY = "the records database is busy with other writes; try again"
-_UNUSABLE = (
+UNUSABLE = (
     "the records database can't be read or written; check the path, the free space and the "
     "permissions of its file"
 )
@@ -26,13 +26,13 @@ _SLOW = "the records database took longer than the call allowed; ask for less or
 _SQLITE = {
     sqlite3.SQLITE_BUSY: _BUSY,
     sqlite3.SQLITE_LOCKED: _BUSY,
-    sqlite3.SQLITE_CANTOPEN: _UNUSABLE,
-    sqlite3.SQLITE_READONLY: _UNUSABLE,
-    sqlite3.SQLITE_IOERR: _UNUSABLE,
-    sqlite3.SQLITE_FULL: _UNUSABLE,
-    sqlite3.SQLITE_NOTADB: _UNUSABLE,
-    sqlite3.SQLITE_CORRUPT: _UNUSABLE,
-    sqlite3.SQLITE_PERM: _UNUSABLE,
+    sqlite3.SQLITE_CANTOPEN: UNUSABLE,
+    sqlite3.SQLITE_READONLY: UNUSABLE,
+    sqlite3.SQLITE_IOERR: UNUSABLE,
+    sqlite3.SQLITE_FULL: UNUSABLE,
+    sqlite3.SQLITE_NOTADB: UNUSABLE,
+    sqlite3.SQLITE_CORRUPT: UNUSABLE,
+    sqlite3.SQLITE_PERM: UNUSABLE,
 }
 """Primary result codes, which are the low byte of the extended ones."""
 

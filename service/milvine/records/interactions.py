@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy import String, bindparam, func, select, tuple_
 
 from milvine.domain.interaction import Appended
@@ -71,11 +72,13 @@ class Interactions:
             NotFound: there is no such catalog.
         """
         batches = [bulk.arrange(table) for table in tables]
-        if self._database.is_sqlite:
-            written = self._insert(catalog_id, batches)
-        else:
-            # Each on its own: two writers of several could wait for each other in a circle.
-            written = [self._insert_postgres(catalog_id, rows) for rows in batches]
+        users = {user for rows in batches for user in pc.unique(rows["user_id"]).to_pylist()}
+        with self._database.marks.changing(catalog_id, users):
+            if self._database.is_sqlite:
+                written = self._insert(catalog_id, batches)
+            else:
+                # Each on its own: two writers of several could wait for each other in a circle.
+                written = [self._insert_postgres(catalog_id, rows) for rows in batches]
         return [Appended(n, t.num_rows - n) for n, t in zip(written, tables, strict=True)]
 
     def _insert_postgres(self, catalog_id: str, rows: pa.Table) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sqlalchemy import Connection, Row, delete, select
+from sqlalchemy import Connection, Row, delete, select, update
 
 from milvine.domain.entity import from_micros, to_micros
 from milvine.domain.errors import FailedPrecondition, NotFound, Reason
-from milvine.domain.model import Model
+from milvine.domain.model import Evaluation, Model
 from milvine.domain.operation import Operation
 from milvine.records.attempts import check_current
 from milvine.records.codec import dump, load
@@ -70,6 +70,22 @@ class Models:
             query = newest_first(connection, MODELS, limit=limit, after=after)
             of_catalog = query.where(MODELS.c.catalog_number == catalog_number(catalog_id))
             return [_model(row) for row in connection.execute(of_catalog)]
+
+    def set_evaluation(self, model_id: str, evaluation: Evaluation, *, made_by: Operation) -> None:
+        """Replace what a model was measured at.
+
+        Raises:
+            NotFound: there is no such model.
+            Aborted: the attempt that measured it is not the one under way any more.
+        """
+        with self._database.write() as connection:
+            query = select(MODELS).where(MODELS.c.id == model_id).with_for_update()
+            row = connection.execute(query).one_or_none()
+            if row is None:
+                raise NotFound.of("model", model_id)
+            check_current(connection, made_by.id, made_by.attempts)
+            body = dump(replace(_model(row), evaluation=evaluation))
+            connection.execute(update(MODELS).where(MODELS.c.id == model_id).values(body=body))
 
     def delete(self, model_id: str) -> None:
         """Delete a model; its artifact is a stray from now on.

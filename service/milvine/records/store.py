@@ -31,6 +31,7 @@ class Records:
         self.writers = Threads("write", _WRITERS)
         """Where coroutines write: SQLite has one writer, and those that wait for their turn must
         leave threads to readers."""
+        self.marks = database.marks
         self.catalogs = Catalogs(database)
         self.entities = Entities(database)
         self.interactions = Interactions(database)

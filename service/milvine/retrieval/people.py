@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -37,7 +38,9 @@ READS = 4
 MOST_READ = 128
 """A read takes no further request once it has so many subjects."""
 REMEMBERED_USERS = 100_000
-"""Whose vectors and histories are held at most; what is too old goes sooner."""
+"""Whose vectors and histories are held at most."""
+REMEMBERED_S = 300.0
+"""How long users are remembered of whom nothing is written, where every write is known of."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -56,13 +59,15 @@ class Person:
 class People:
     """Places subjects: for many callers one read of all histories, and one call of the encoder.
 
-    Users are remembered for `staleness_s`. What is forgotten by `forget` is read anew.
+    Users are remembered until something is written of them. Where others write whose marks the
+    records do not know, that shows within `staleness_s`.
     """
 
     def __init__(self, records: Records, *, staleness_s: float) -> None:
         self._records = records
+        fresh_s = REMEMBERED_S if records.marks.is_shared else staleness_s
         self._users: Remembered[tuple[str, str], Person] = Remembered(
-            fresh_s=staleness_s, capacity=REMEMBERED_USERS
+            fresh_s=fresh_s, capacity=REMEMBERED_USERS
         )
         self._batches: Batches[Active, Subject, Person] = Batches(
             self._find, slots=READS, most=MOST_READ
@@ -84,27 +89,30 @@ class People:
         found = iter(await self._batches.answers(active.catalog.id, active, missing))
         return [one or next(found) for one in placed]
 
-    def forget(self, catalog_id: str, user_ids: Iterable[str]) -> None:
-        """Read users anew, of whom something was written."""
-        self._users.forget((catalog_id, user_id) for user_id in user_ids)
-
     def _known(self, active: Active, subject: Subject, consistency: Consistency) -> Person | None:
         match subject:
             case VectorSubject():
                 return _given(active, subject)
             case UserSubject(user_id) if consistency is Consistency.BOUNDED:
-                return self._users.get((active.catalog.id, user_id), active.release.id)
+                version = self._version(active, user_id)
+                return self._users.get((active.catalog.id, user_id), version)
             case _:
                 return None
 
     async def _find(self, active: Active, subjects: Sequence[Subject]) -> Sequence[Person]:
-        keys = {(active.catalog.id, s.user_id) for s in subjects if isinstance(s, UserSubject)}
-        with self._users.reading(keys, active.release.id) as read:
-            people = await asyncio.to_thread(_find, self._records, active, subjects)
-            for subject, person in zip(subjects, people, strict=True):
-                if isinstance(subject, UserSubject):
-                    read[active.catalog.id, subject.user_id] = person
+        read_at = time.monotonic()
+        users = [s.user_id if isinstance(s, UserSubject) else None for s in subjects]
+        # Marks from before the read: a write that it may have missed changes them afterwards.
+        versions = [None if user is None else self._version(active, user) for user in users]
+        people = await asyncio.to_thread(_find, self._records, active, subjects)
+        for user, version, person in zip(users, versions, people, strict=True):
+            if user is not None:
+                self._users.put((active.catalog.id, user), version, person, read_at=read_at)
         return people
+
+    def _version(self, active: Active, user_id: str) -> tuple[str, int]:
+        """As what a user is remembered: of a release, and of a state of the history."""
+        return active.release.id, self._records.marks.of(active.catalog.id, user_id)
 
 
 def _given(active: Active, subject: VectorSubject) -> Person:

@@ -1,6 +1,9 @@
 """Training: interactions in, a measured model out."""
 
-from milvine.training.evaluation import evaluate, ranking_metrics, split
+from milvine.training.evaluation import evaluate
+from milvine.training.holdout import split
+from milvine.training.measuring import Measuring, measure
+from milvine.training.metrics import ranking_metrics
 from milvine.training.train import train
 
-__all__ = ["evaluate", "ranking_metrics", "split", "train"]
+__all__ = ["Measuring", "evaluate", "measure", "ranking_metrics", "split", "train"]

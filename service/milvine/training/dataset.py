@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from milvine.domain.catalog import Catalog, Field
 from milvine.domain.entity import Side
 from milvine.domain.errors import FailedPrecondition, Reason
-from milvine.models.base import Dataset, Feedback
+from milvine.domain.model import ModelConfig
+from milvine.models.base import Dataset, Feedback, ReadsFields
+from milvine.models.families import family_of
 from milvine.models.fields import Encoding
 from milvine.models.histories import history_of, teaches
 from milvine.models.vocabulary import Vocabulary
@@ -57,6 +59,28 @@ def build(events: pa.Table, catalog: Catalog, feedback: Feedback) -> Dataset:
     return Dataset(users, items, history_of(taught, catalog, feedback, items=items, users=users))
 
 
+def dataset_of(
+    events: pa.Table, catalog: Catalog, config: ModelConfig, read: ReadFields | None
+) -> Dataset:
+    """The data set that a config learns from: what users did, and the fields that it reads.
+
+    Args:
+        events: Columns of `domain.interaction.INTERACTIONS`, in any order of rows.
+        catalog: Declares the event types and fields.
+        config: The family and its settings.
+        read: Reads fields; None: there is nothing to read.
+
+    Raises:
+        InvalidArgument: The config names a field that is not declared.
+        FailedPrecondition: Nothing teaches such a family.
+    """
+    family = family_of(config)
+    dataset = build(events, catalog, family.learns_from)
+    if read is None or not isinstance(family, ReadsFields):
+        return dataset
+    return with_fields(dataset, family.fields(family.config(config.settings), catalog), read)
+
+
 def with_fields(
     dataset: Dataset, fields: Mapping[Side, Sequence[Field]], read: ReadFields
 ) -> Dataset:
@@ -80,6 +104,15 @@ def with_fields(
         item_features=features.get(Side.ITEM),
         encodings=encodings,
     )
+
+
+def with_user_features(dataset: Dataset, encoding: Encoding | None, read: ReadFields) -> Dataset:
+    """The data set with what a model reads of its users, as the model learned to."""
+    if encoding is None:
+        return dataset
+    rows = _in_order(read(Side.USER, encoding.fields), dataset.users)
+    histories = replace(dataset.histories, features=encoding.features(rows))
+    return replace(dataset, histories=histories)
 
 
 def _in_order(table: pa.Table, vocabulary: Vocabulary) -> pa.Table:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from milvine.artifacts.store import Artifacts
 from milvine.domain.catalog import Catalog
+from milvine.domain.entity import from_micros
 from milvine.domain.errors import Cancelled
 from milvine.domain.model import (
     EpochReport,
@@ -21,11 +24,12 @@ from milvine.domain.model import (
     ModelConfig,
 )
 from milvine.domain.progress import TrainProgress, TrainStage
-from milvine.models.base import Dataset, Fitted, IsCancelled, ReadsFields, Run
+from milvine.models.base import Dataset, Fitted, IsCancelled, Run
 from milvine.models.families import family_of, filled
 from milvine.models.serving import POPULARITY
-from milvine.training.dataset import ReadFields, build, fingerprint, popularity, with_fields
-from milvine.training.evaluation import evaluate, split
+from milvine.training.dataset import ReadFields, dataset_of, fingerprint, popularity
+from milvine.training.evaluation import evaluate
+from milvine.training.holdout import part, with_history
 
 
 def train(  # noqa: PLR0913 - each is one thing that a training needs
@@ -36,6 +40,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     *,
     model_id: str,
     display_name: str,
+    event_types: tuple[str, ...] = (),
     artifacts: Artifacts,
     device: str,
     report: Callable[[TrainProgress], None],
@@ -45,12 +50,13 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     """Train a model, measure it on what is held out, train it again on everything and store it.
 
     Args:
-        table: Columns of `domain.interaction.INTERACTIONS`.
+        table: Columns of `domain.interaction.INTERACTIONS`; what GIVEN holds out, too.
         catalog: Declares the event types.
         config: The family and its settings; what is absent takes its default.
         holdout: What measures the model; with NONE it is not measured.
         model_id: The id of the model and its artifact.
         display_name: A name for people.
+        event_types: What the model learns from; empty for all.
         artifacts: Where the artifact goes.
         device: The torch device that fits.
         report: Told of each step and each epoch.
@@ -67,8 +73,12 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     config = filled(config)
     work = _Work(config, holdout, device, report, cancelled)
     report(TrainProgress(TrainStage.READING, 0.0))
-    dataset = _read(table, catalog, config, read_fields)
-    evaluation = None if holdout.method is HoldoutMethod.NONE else work.measure(dataset)
+    dataset = dataset_of(table, catalog, config, read_fields)
+    measured = holdout.method is not HoldoutMethod.NONE
+    evaluation = work.measure(dataset, table, catalog) if measured else None
+    if event_types and holdout.method is HoldoutMethod.GIVEN:
+        taught = pc.is_in(table["event_type"], value_set=pa.array(event_types, pa.string()))
+        dataset = dataset_of(table.filter(taught), catalog, config, read_fields)
     start = time.perf_counter()
     fitted = work.fit(dataset, TrainStage.FITTING)
     seconds = time.perf_counter() - start
@@ -85,24 +95,14 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
         train_seconds=seconds,
         epochs=fitted.epochs,
         evaluation=evaluation,
+        event_types=event_types,
         display_name=display_name,
         create_time=datetime.now(UTC),
+        latest_event_time=from_micros(int(dataset.histories.times.max())),
     )
     tensors = {**fitted.tensors, POPULARITY: popularity(dataset)}
     artifacts.save(model_id, tensors, dataset.items.ids, _document(model))
     return model
-
-
-def _read(
-    table: pa.Table, catalog: Catalog, config: ModelConfig, read_fields: ReadFields | None
-) -> Dataset:
-    """What a family learns from: what users did, and the fields that it reads."""
-    family = family_of(config)
-    dataset = build(table, catalog, family.learns_from)
-    if read_fields is None or not isinstance(family, ReadsFields):
-        return dataset
-    fields = family.fields(family.config(config.settings), catalog)
-    return with_fields(dataset, fields, read_fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +117,14 @@ class _Work:
     holdout_epochs: list[EpochReport] = field(default_factory=list)
     epochs: list[EpochReport] = field(default_factory=list)
 
-    def measure(self, dataset: Dataset) -> Evaluation | None:
+    def measure(self, dataset: Dataset, events: pa.Table, catalog: Catalog) -> Evaluation | None:
         """Fit on what is not held out and measure on what is."""
-        part, held_out = split(dataset, self.holdout)
-        fitted = self.fit(part, TrainStage.FITTING_HOLDOUT)
-        self.step(TrainStage.EVALUATING)
         family = family_of(self.config)
+        train, held_out = part(dataset, events, catalog, family.learns_from, self.holdout)
+        fitted = self.fit(with_history(train), TrainStage.FITTING_HOLDOUT)
+        self.step(TrainStage.EVALUATING)
         return evaluate(
-            part,
+            train,
             held_out,
             family.encoder(family.config(self.config.settings), fitted.tensors),
             fitted.item_vectors,
@@ -173,6 +173,5 @@ _UNMEASURED = {TrainStage.FITTING: (0.05, 0.95), TrainStage.SAVING: (0.95, 1.0)}
 
 
 def _document(model: Model) -> dict[str, object]:
-    document = asdict(model)
-    document["create_time"] = model.create_time and model.create_time.isoformat()
+    document: dict[str, object] = orjson.loads(orjson.dumps(model))
     return document

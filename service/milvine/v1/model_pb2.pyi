@@ -41,6 +41,7 @@ class Model(_message.Message):
     EPOCHS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EVENT_TYPES_FIELD_NUMBER: _builtins.int
+    LATEST_EVENT_TIME_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """The id, given by the service."""
     catalog_id: _builtins.str
@@ -65,8 +66,8 @@ class Model(_message.Message):
 
     @_builtins.property
     def evaluation(self) -> Global___Evaluation:
-        """How well it did on interactions held out of training; absent where none
-        were.
+        """How well it did when it was last measured: by its training, or by
+        EvaluateModel since; absent where it never was.
         """
 
     @_builtins.property
@@ -85,6 +86,12 @@ class Model(_message.Message):
     def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The event types it learned from; empty for all."""
 
+    @_builtins.property
+    def latest_event_time(self) -> _timestamp_pb2.Timestamp:
+        """The time of the latest interaction that it learned from; absent in models
+        of earlier versions.
+        """
+
     def __init__(
         self,
         *,
@@ -102,10 +109,11 @@ class Model(_message.Message):
         epochs: _abc.Iterable[Global___EpochReport] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         event_types: _abc.Iterable[_builtins.str] | None = ...,
+        latest_event_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "create_time", b"create_time", "evaluation", b"evaluation", "train_duration", b"train_duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "create_time", b"create_time", "evaluation", b"evaluation", "latest_event_time", b"latest_event_time", "train_duration", b"train_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "config", b"config", "create_time", b"create_time", "data_fingerprint", b"data_fingerprint", "dimension", b"dimension", "display_name", b"display_name", "epochs", b"epochs", "evaluation", b"evaluation", "event_types", b"event_types", "item_count", b"item_count", "model_id", b"model_id", "pair_count", b"pair_count", "train_duration", b"train_duration", "user_count", b"user_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "config", b"config", "create_time", b"create_time", "data_fingerprint", b"data_fingerprint", "dimension", b"dimension", "display_name", b"display_name", "epochs", b"epochs", "evaluation", b"evaluation", "event_types", b"event_types", "item_count", b"item_count", "latest_event_time", b"latest_event_time", "model_id", b"model_id", "pair_count", b"pair_count", "train_duration", b"train_duration", "user_count", b"user_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1205,6 +1213,12 @@ class Holdout(_message.Message):
         """Holds out items of each user at random."""
         METHOD_NONE: Holdout._Method.ValueType  # 3
         """Holds nothing out: the model is not measured."""
+        METHOD_AFTER: Holdout._Method.ValueType  # 4
+        """Holds out what users did from `start_time` on."""
+        METHOD_GIVEN: Holdout._Method.ValueType  # 5
+        """Holds out the interactions of `event_types`, where the data has a split
+        of its own.
+        """
 
     class Method(_Method, metaclass=_MethodEnumTypeWrapper):
         """The way to choose what is held out."""
@@ -1217,16 +1231,25 @@ class Holdout(_message.Message):
     """Holds out items of each user at random."""
     METHOD_NONE: Holdout.Method.ValueType  # 3
     """Holds nothing out: the model is not measured."""
+    METHOD_AFTER: Holdout.Method.ValueType  # 4
+    """Holds out what users did from `start_time` on."""
+    METHOD_GIVEN: Holdout.Method.ValueType  # 5
+    """Holds out the interactions of `event_types`, where the data has a split
+    of its own.
+    """
 
     METHOD_FIELD_NUMBER: _builtins.int
     FRACTION_FIELD_NUMBER: _builtins.int
     CUTOFFS_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    EVENT_TYPES_FIELD_NUMBER: _builtins.int
     method: Global___Holdout.Method.ValueType
     """The way to choose. Default LATEST."""
     fraction: _builtins.float
-    """The share of each user's items that is held out, over 0 and under 1. When
-    absent, one item of each user. A user with a single item is never held out.
+    """The share of each user's items that LATEST and RANDOM hold out, over 0 and
+    under 1. When absent, one item of each user. They never hold out a user's
+    only item.
     """
     seed: _builtins.int
     """The seed of a random choice. Default 0."""
@@ -1236,6 +1259,16 @@ class Holdout(_message.Message):
         and 20.
         """
 
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When what AFTER holds out begins; required there, and refused elsewhere."""
+
+    @_builtins.property
+    def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The event types that GIVEN holds out, of those that the catalog declares;
+        required there, and refused elsewhere. They need a weight over 0 to count.
+        """
+
     def __init__(
         self,
         *,
@@ -1243,10 +1276,12 @@ class Holdout(_message.Message):
         fraction: _builtins.float | None = ...,
         cutoffs: _abc.Iterable[_builtins.int] | None = ...,
         seed: _builtins.int = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        event_types: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_fraction", b"_fraction", "fraction", b"fraction"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fraction", b"_fraction", "fraction", b"fraction", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fraction", b"_fraction", "cutoffs", b"cutoffs", "fraction", b"fraction", "method", b"method", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fraction", b"_fraction", "cutoffs", b"cutoffs", "event_types", b"event_types", "fraction", b"fraction", "method", b"method", "seed", b"seed", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fraction: _TypeAlias = _typing.Literal["fraction"]  # noqa: Y015
     _WhichOneofArgType__fraction: _TypeAlias = _typing.Literal["_fraction", b"_fraction"]  # noqa: Y015
@@ -1257,7 +1292,8 @@ Global___Holdout: _TypeAlias = Holdout  # noqa: Y015
 @_typing.final
 class Evaluation(_message.Message):
     """How well lists of recommendations found what was held out. Every item of the
-    catalog is ranked but those that the user had in training.
+    catalog is ranked but those that the user had in training. A user who had
+    none gets the items that most users had, as the service recommends them.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1266,8 +1302,26 @@ class Evaluation(_message.Message):
     USER_COUNT_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     POPULARITY_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    HELD_OUT_COUNT_FIELD_NUMBER: _builtins.int
+    ITEM_COUNT_FIELD_NUMBER: _builtins.int
+    HELD_OUT_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    FITTED_ANEW_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
     user_count: _builtins.int
     """How many users were measured."""
+    held_out_count: _builtins.int
+    """How many pairs of a user and an item were held out."""
+    item_count: _builtins.int
+    """How many items there were to rank."""
+    held_out_fingerprint: _builtins.str
+    """A digest of the held-out pairs. Evaluations can be compared where it and
+    the holdout are the same.
+    """
+    fitted_anew: _builtins.bool
+    """Whether the settings were fitted anew on what was not held out; false where
+    the model itself was measured, which had not learned from what was.
+    """
     @_builtins.property
     def holdout(self) -> Global___Holdout:
         """What was held out."""
@@ -1282,6 +1336,16 @@ class Evaluation(_message.Message):
         cutoff.
         """
 
+    @_builtins.property
+    def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___SegmentEvaluation]:
+        """The metrics of parts of what was held out; parts that have nothing are left
+        out.
+        """
+
+    @_builtins.property
+    def live(self) -> Global___LiveEvaluation:
+        """What the live index of a release found; absent where none was asked."""
+
     def __init__(
         self,
         *,
@@ -1289,18 +1353,144 @@ class Evaluation(_message.Message):
         user_count: _builtins.int = ...,
         model: _abc.Iterable[Global___RankingMetrics] | None = ...,
         popularity: _abc.Iterable[Global___RankingMetrics] | None = ...,
+        segments: _abc.Iterable[Global___SegmentEvaluation] | None = ...,
+        held_out_count: _builtins.int = ...,
+        item_count: _builtins.int = ...,
+        held_out_fingerprint: _builtins.str = ...,
+        fitted_anew: _builtins.bool = ...,
+        live: Global___LiveEvaluation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["holdout", b"holdout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["holdout", b"holdout", "live", b"live"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["holdout", b"holdout", "model", b"model", "popularity", b"popularity", "user_count", b"user_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fitted_anew", b"fitted_anew", "held_out_count", b"held_out_count", "held_out_fingerprint", b"held_out_fingerprint", "holdout", b"holdout", "item_count", b"item_count", "live", b"live", "model", b"model", "popularity", b"popularity", "segments", b"segments", "user_count", b"user_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Evaluation: _TypeAlias = Evaluation  # noqa: Y015
 
 @_typing.final
+class LiveEvaluation(_message.Message):
+    """How well the live index of a release found what was held out, for the same
+    users with the same vectors as the model's exact scores in `Evaluation`. What
+    is less here is lost by the index.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    INDEX_RECALL_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    release_id: _builtins.str
+    """The release."""
+    index_recall: _builtins.float
+    """The share of the exact best items that the index found, in lists of the
+    longest cutoff; items that score alike stand for each other.
+    """
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankingMetrics]:
+        """The metrics of what it found, a message a cutoff."""
+
+    def __init__(
+        self,
+        *,
+        release_id: _builtins.str = ...,
+        index_recall: _builtins.float = ...,
+        metrics: _abc.Iterable[Global___RankingMetrics] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index_recall", b"index_recall", "metrics", b"metrics", "release_id", b"release_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveEvaluation: _TypeAlias = LiveEvaluation  # noqa: Y015
+
+@_typing.final
+class SegmentEvaluation(_message.Message):
+    """How well lists found a part of what was held out: users for whom recommending
+    is harder, or items that are harder to find.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Segment:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _SegmentEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[SegmentEvaluation._Segment.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        SEGMENT_UNSPECIFIED: SegmentEvaluation._Segment.ValueType  # 0
+        """Not said."""
+        SEGMENT_COLD_USERS: SegmentEvaluation._Segment.ValueType  # 1
+        """Users who had at most 5 items."""
+        SEGMENT_COLD_ITEMS: SegmentEvaluation._Segment.ValueType  # 2
+        """Items that at most 5 users had."""
+        SEGMENT_HEAD_ITEMS: SegmentEvaluation._Segment.ValueType  # 3
+        """The fifth of the items that most users had."""
+        SEGMENT_TAIL_ITEMS: SegmentEvaluation._Segment.ValueType  # 4
+        """All other items."""
+
+    class Segment(_Segment, metaclass=_SegmentEnumTypeWrapper):
+        """Parts of what was held out. A user or an item counts by what was not held
+        out.
+        """
+
+    SEGMENT_UNSPECIFIED: SegmentEvaluation.Segment.ValueType  # 0
+    """Not said."""
+    SEGMENT_COLD_USERS: SegmentEvaluation.Segment.ValueType  # 1
+    """Users who had at most 5 items."""
+    SEGMENT_COLD_ITEMS: SegmentEvaluation.Segment.ValueType  # 2
+    """Items that at most 5 users had."""
+    SEGMENT_HEAD_ITEMS: SegmentEvaluation.Segment.ValueType  # 3
+    """The fifth of the items that most users had."""
+    SEGMENT_TAIL_ITEMS: SegmentEvaluation.Segment.ValueType  # 4
+    """All other items."""
+
+    SEGMENT_FIELD_NUMBER: _builtins.int
+    USER_COUNT_FIELD_NUMBER: _builtins.int
+    HELD_OUT_COUNT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    POPULARITY_FIELD_NUMBER: _builtins.int
+    segment: Global___SegmentEvaluation.Segment.ValueType
+    """The part. The lists are those of the whole evaluation; of an item segment,
+    only its items count as found or missed.
+    """
+    user_count: _builtins.int
+    """How many users had something of it held out."""
+    held_out_count: _builtins.int
+    """How many of the held-out pairs are in it."""
+    @_builtins.property
+    def model(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankingMetrics]:
+        """The metrics of the model, a message a cutoff."""
+
+    @_builtins.property
+    def popularity(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankingMetrics]:
+        """The metrics of recommending the items that most users had, a message a
+        cutoff.
+        """
+
+    def __init__(
+        self,
+        *,
+        segment: Global___SegmentEvaluation.Segment.ValueType = ...,
+        user_count: _builtins.int = ...,
+        held_out_count: _builtins.int = ...,
+        model: _abc.Iterable[Global___RankingMetrics] | None = ...,
+        popularity: _abc.Iterable[Global___RankingMetrics] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_out_count", b"held_out_count", "model", b"model", "popularity", b"popularity", "segment", b"segment", "user_count", b"user_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SegmentEvaluation: _TypeAlias = SegmentEvaluation  # noqa: Y015
+
+@_typing.final
 class RankingMetrics(_message.Message):
-    """Metrics of ranked lists, each the mean over users but for `coverage`."""
+    """Metrics of ranked lists, each the mean over users but for `coverage` and
+    `novelty`.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1310,6 +1500,7 @@ class RankingMetrics(_message.Message):
     MRR_FIELD_NUMBER: _builtins.int
     HIT_RATE_FIELD_NUMBER: _builtins.int
     COVERAGE_FIELD_NUMBER: _builtins.int
+    NOVELTY_FIELD_NUMBER: _builtins.int
     cutoff: _builtins.int
     """The length of the lists."""
     recall: _builtins.float
@@ -1324,6 +1515,12 @@ class RankingMetrics(_message.Message):
     """The share of users whose list has a held-out item."""
     coverage: _builtins.float
     """The share of all items that stand in at least one list."""
+    novelty: _builtins.float
+    """The mean self-information of what the lists have, in bits: -log2 of the
+    share of users who had the item before, where an item that nobody had
+    counts as if one had. Popular items tell little, rare ones much (Zhou et
+    al. 2010). Absent in evaluations of earlier versions.
+    """
     def __init__(
         self,
         *,
@@ -1333,12 +1530,15 @@ class RankingMetrics(_message.Message):
         mrr: _builtins.float = ...,
         hit_rate: _builtins.float = ...,
         coverage: _builtins.float = ...,
+        novelty: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "novelty", b"novelty"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "cutoff", b"cutoff", "hit_rate", b"hit_rate", "mrr", b"mrr", "ndcg", b"ndcg", "recall", b"recall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_novelty", b"_novelty", "coverage", b"coverage", "cutoff", b"cutoff", "hit_rate", b"hit_rate", "mrr", b"mrr", "ndcg", b"ndcg", "novelty", b"novelty", "recall", b"recall"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__novelty: _TypeAlias = _typing.Literal["novelty"]  # noqa: Y015
+    _WhichOneofArgType__novelty: _TypeAlias = _typing.Literal["_novelty", b"_novelty"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__novelty) -> _WhichOneofReturnType__novelty | None: ...
 
 Global___RankingMetrics: _TypeAlias = RankingMetrics  # noqa: Y015
 

@@ -146,6 +146,115 @@ class TrainModelMetadata(_message.Message):
 Global___TrainModelMetadata: _TypeAlias = TrainModelMetadata  # noqa: Y015
 
 @_typing.final
+class EvaluateModelRequest(_message.Message):
+    """Asks for a model to be measured."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    HOLDOUT_FIELD_NUMBER: _builtins.int
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    model_id: _builtins.str
+    """The id of the model."""
+    release_id: _builtins.str
+    """A READY or ACTIVE release of the model, whose live index is asked for the
+    same lists, so that what it loses shows; empty for none. The model must not
+    have learned from what is held out: take AFTER a moment past its
+    `latest_event_time`, or GIVEN event types that it did not learn from.
+    """
+    @_builtins.property
+    def holdout(self) -> _model_pb2.Holdout:
+        """What is held out, and how it is measured. NONE is refused. When absent, the
+        latest item of each user.
+        """
+
+    def __init__(
+        self,
+        *,
+        model_id: _builtins.str = ...,
+        holdout: _model_pb2.Holdout | None = ...,
+        release_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["holdout", b"holdout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holdout", b"holdout", "model_id", b"model_id", "release_id", b"release_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvaluateModelRequest: _TypeAlias = EvaluateModelRequest  # noqa: Y015
+
+@_typing.final
+class EvaluateModelMetadata(_message.Message):
+    """How far an evaluation has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Stage:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[EvaluateModelMetadata._Stage.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STAGE_UNSPECIFIED: EvaluateModelMetadata._Stage.ValueType  # 0
+        """Not started yet."""
+        STAGE_READING: EvaluateModelMetadata._Stage.ValueType  # 1
+        """Reads interactions."""
+        STAGE_FITTING: EvaluateModelMetadata._Stage.ValueType  # 2
+        """Fits the settings anew on what is not held out; left out where the model
+        is measured as it is.
+        """
+        STAGE_EVALUATING: EvaluateModelMetadata._Stage.ValueType  # 3
+        """Ranks and measures."""
+
+    class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
+        """The steps of an evaluation."""
+
+    STAGE_UNSPECIFIED: EvaluateModelMetadata.Stage.ValueType  # 0
+    """Not started yet."""
+    STAGE_READING: EvaluateModelMetadata.Stage.ValueType  # 1
+    """Reads interactions."""
+    STAGE_FITTING: EvaluateModelMetadata.Stage.ValueType  # 2
+    """Fits the settings anew on what is not held out; left out where the model
+    is measured as it is.
+    """
+    STAGE_EVALUATING: EvaluateModelMetadata.Stage.ValueType  # 3
+    """Ranks and measures."""
+
+    CATALOG_ID_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    EPOCHS_FIELD_NUMBER: _builtins.int
+    catalog_id: _builtins.str
+    """The catalog of the model."""
+    model_id: _builtins.str
+    """The model that is measured."""
+    stage: Global___EvaluateModelMetadata.Stage.ValueType
+    """The step under way."""
+    progress: _builtins.float
+    """The share that is done, 0 to 1."""
+    @_builtins.property
+    def epochs(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.EpochReport]:
+        """The reports of the epochs of FITTING so far."""
+
+    def __init__(
+        self,
+        *,
+        catalog_id: _builtins.str = ...,
+        model_id: _builtins.str = ...,
+        stage: Global___EvaluateModelMetadata.Stage.ValueType = ...,
+        progress: _builtins.float = ...,
+        epochs: _abc.Iterable[_model_pb2.EpochReport] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "epochs", b"epochs", "model_id", b"model_id", "progress", b"progress", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvaluateModelMetadata: _TypeAlias = EvaluateModelMetadata  # noqa: Y015
+
+@_typing.final
 class GetModelRequest(_message.Message):
     """Asks for a model."""
 

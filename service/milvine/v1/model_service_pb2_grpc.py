@@ -53,6 +53,11 @@ class ModelServiceStub:
                 request_serializer=milvine_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=milvine_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.EvaluateModel = channel.unary_unary(
+                '/milvine.v1.ModelService/EvaluateModel',
+                request_serializer=milvine_dot_v1_dot_model__service__pb2.EvaluateModelRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
         self.DeleteModel = channel.unary_unary(
                 '/milvine.v1.ModelService/DeleteModel',
                 request_serializer=milvine_dot_v1_dot_model__service__pb2.DeleteModelRequest.SerializeToString,
@@ -93,6 +98,19 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EvaluateModel(self, request, context):
+        """Measures a model again, by another holdout or on what was recorded since,
+        and writes the evaluation into the model in place of the last. A model that
+        has not learned from what is held out is measured as it is; of any other,
+        the settings are fitted anew on what is not held out. Fails with NOT_FOUND
+        where there is no such model, and with FAILED_PRECONDITION for a
+        `release_id` where the model may have learned from what is held out; the
+        operation fails with FAILED_PRECONDITION where nothing is held out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteModel(self, request, context):
         """Deletes a model and its artifact. Fails with FAILED_PRECONDITION while a
         release was made of it.
@@ -128,6 +146,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=milvine_dot_v1_dot_model__service__pb2.ListModelsRequest.FromString,
                     response_serializer=milvine_dot_v1_dot_model__service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'EvaluateModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.EvaluateModel,
+                    request_deserializer=milvine_dot_v1_dot_model__service__pb2.EvaluateModelRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
             'DeleteModel': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteModel,
@@ -222,6 +245,33 @@ class ModelService:
             '/milvine.v1.ModelService/ListModels',
             milvine_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
             milvine_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvaluateModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/milvine.v1.ModelService/EvaluateModel',
+            milvine_dot_v1_dot_model__service__pb2.EvaluateModelRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,15 @@ class ModelServiceStub:
     """Gets a model. Fails with NOT_FOUND where there is none."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]
     """Lists the models of a catalog, newest first."""
+    EvaluateModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.EvaluateModelRequest, _operations_pb2.Operation]
+    """Measures a model again, by another holdout or on what was recorded since,
+    and writes the evaluation into the model in place of the last. A model that
+    has not learned from what is held out is measured as it is; of any other,
+    the settings are fitted anew on what is not held out. Fails with NOT_FOUND
+    where there is no such model, and with FAILED_PRECONDITION for a
+    `release_id` where the model may have learned from what is held out; the
+    operation fails with FAILED_PRECONDITION where nothing is held out.
+    """
     DeleteModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.DeleteModelRequest, _empty_pb2.Empty]
     """Deletes a model and its artifact. Fails with FAILED_PRECONDITION while a
     release was made of it.
@@ -72,6 +81,15 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """Gets a model. Fails with NOT_FOUND where there is none."""
     ListModels: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models of a catalog, newest first."""
+    EvaluateModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.EvaluateModelRequest, _operations_pb2.Operation]  # type: ignore[assignment]
+    """Measures a model again, by another holdout or on what was recorded since,
+    and writes the evaluation into the model in place of the last. A model that
+    has not learned from what is held out is measured as it is; of any other,
+    the settings are fitted anew on what is not held out. Fails with NOT_FOUND
+    where there is no such model, and with FAILED_PRECONDITION for a
+    `release_id` where the model may have learned from what is held out; the
+    operation fails with FAILED_PRECONDITION where nothing is held out.
+    """
     DeleteModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.DeleteModelRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a model and its artifact. Fails with FAILED_PRECONDITION while a
     release was made of it.
@@ -113,6 +131,21 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.ListModelsResponse, _abc.Awaitable[_model_service_pb2.ListModelsResponse]]:
         """Lists the models of a catalog, newest first."""
+
+    @_abc_1.abstractmethod
+    def EvaluateModel(
+        self,
+        request: _model_service_pb2.EvaluateModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
+        """Measures a model again, by another holdout or on what was recorded since,
+        and writes the evaluation into the model in place of the last. A model that
+        has not learned from what is held out is measured as it is; of any other,
+        the settings are fitted anew on what is not held out. Fails with NOT_FOUND
+        where there is no such model, and with FAILED_PRECONDITION for a
+        `release_id` where the model may have learned from what is held out; the
+        operation fails with FAILED_PRECONDITION where nothing is held out.
+        """
 
     @_abc_1.abstractmethod
     def DeleteModel(

@@ -18,6 +18,7 @@ from milvine.domain.errors import (
     NotFound,
     Reason,
 )
+from milvine.domain.model import Evaluation, Holdout, HoldoutMethod, LiveEvaluation, RankingMetrics
 from milvine.domain.operation import Failure, OperationKind, OperationState
 from milvine.domain.release import Gate, ReleaseState
 from tests.contracts.records.conftest import SHOP
@@ -215,6 +216,22 @@ def test_what_ended_is_not_finished(records):
         records.models.create(model("late"), made_by=training)
     with pytest.raises(NotFound):
         records.models.get("late")
+
+
+def test_an_evaluation_replaces_the_last(records):
+    """Only the attempt under way writes it, whole, and nothing else of the model changes."""
+    stored = records.models.create(model("m"))
+    metrics = (RankingMetrics(10, 0.1, 0.2, 0.3, 0.4, 0.5, 6.0),)
+    holdout = Holdout(HoldoutMethod.AFTER, start_time=datetime(2026, 1, 1, tzinfo=UTC))
+    evaluation = Evaluation(holdout, 1, metrics, metrics, live=LiveEvaluation("r", 0.9, metrics))
+    measuring = claimed(records, "e", OperationKind.EVALUATE)
+    records.models.set_evaluation("m", evaluation, made_by=measuring)
+    assert records.models.get("m") == replace(stored, evaluation=evaluation)
+    with pytest.raises(NotFound):
+        records.models.set_evaluation("nope", evaluation, made_by=measuring)
+    end(records, "e")
+    with pytest.raises(Aborted):
+        records.models.set_evaluation("m", evaluation, made_by=measuring)
 
 
 def test_live_releases_are_those_that_follow_changes(records):

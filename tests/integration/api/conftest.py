@@ -14,7 +14,6 @@ from milvine.client import Client
 from milvine.models import families
 from milvine.models.base import Family
 from milvine.records import Records
-from milvine.retrieval import People
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,6 @@ class RecordsOnly:
     families: Mapping[str, Family[Any]] = field(default_factory=lambda: families)
     call_timeout_s: float = 30.0
     timeout_s = Services.timeout_s
-
-    @property
-    def people(self) -> People:
-        """Users as retrieval sees them."""
-        return People(self.records, staleness_s=0)
 
 
 @dataclass(frozen=True)

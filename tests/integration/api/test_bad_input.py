@@ -295,6 +295,17 @@ CASES = [
     ),
     (
         "ModelService/TrainModel",
+        {
+            "catalog_id": "films",
+            "config": {"als": {}},
+            "holdout": model_pb2.Holdout(method="METHOD_GIVEN", event_types=["nope"]),
+        },
+        INVALID,
+        "INVALID_FIELD",
+        ["holdout.event_types[0]"],
+    ),
+    (
+        "ModelService/TrainModel",
         {"catalog_id": "films", "config": {"two_tower": model_pb2.TwoTowerConfig(patience=-1)}},
         INVALID,
         "INVALID_FIELD",
@@ -335,6 +346,15 @@ CASES = [
         ["config.sasrec.heads"],
     ),
     ("ModelService/GetModel", {"model_id": "nope"}, MISSING, "MODEL_NOT_FOUND", []),
+    ("ModelService/EvaluateModel", {}, INVALID, "INVALID_FIELD", ["model_id"]),
+    ("ModelService/EvaluateModel", {"model_id": "nope"}, MISSING, "MODEL_NOT_FOUND", []),
+    (
+        "ModelService/EvaluateModel",
+        {"model_id": "m", "release_id": "a\0"},
+        INVALID,
+        "INVALID_FIELD",
+        ["release_id"],
+    ),
     ("ReleaseService/PublishModel", {"model_id": "nope"}, MISSING, "MODEL_NOT_FOUND", []),
     ("ReleaseService/GetRelease", {"release_id": "nope"}, MISSING, "RELEASE_NOT_FOUND", []),
     ("RetrievalService/Recommend", recommend(subject=None), INVALID, "INVALID_FIELD", ["subject"]),

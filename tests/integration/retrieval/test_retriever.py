@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from milvine.domain.query import (
     VectorSubject,
 )
 from milvine.filters import parse
+from milvine.records import Records
 from milvine.retrieval import ActiveReleases, People, Popularity, Retriever
 from tests.filter_oracle import evaluate
 from tests.integration.conftest import open_stores
@@ -125,12 +127,13 @@ async def test_a_click_counts_at_once(world, retriever, stores):
     assert [hit.score for hit in after[0].hits] != [hit.score for hit in before[0].hits]
 
 
-async def test_writes_of_others_show_in_time_and_on_request(world, stores):
-    """A remembered user changes by STRONG or when forgotten, and with BOUNDED not before."""
+async def test_writes_of_others_show_in_time_and_on_request(world, stores, urls):
+    """What others write shows by STRONG at once, by BOUNDED where marks are shared."""
     people = People(stores.records, staleness_s=3_600)
     releases = ActiveReleases(stores.records, stores.artifacts, refresh_s=0.001)
     popularity = Popularity(stores.records)
     retriever = Retriever(stores.records, people, stores.vectors, releases, popularity)
+    others = Records.open(urls.records)
     subject, bounded = UserSubject("user 4"), Selection(page_size=20)
     strong = replace(bounded, consistency=Consistency.STRONG)
 
@@ -142,17 +145,33 @@ async def test_writes_of_others_show_in_time_and_on_request(world, stores):
 
     async def click(item):
         event = world.events_of["user 4"].slice(0, 1).set_column(2, "item_id", pa.array([item]))
-        await asyncio.to_thread(stores.records.interactions.append, world.catalog.id, event)
+        await asyncio.to_thread(others.interactions.append, world.catalog.id, event)
 
     first = await ask(bounded)
-    await click(first[0])
+    with closing(others):
+        await click(first[0])
 
-    assert await ask(bounded) == first
-    second = await ask(strong)
-    assert first[0] not in second
-    await click(second[0])
-    people.forget(world.catalog.id, ["user 4"])
-    assert second[0] not in await ask(bounded)
+    assert (first[0] not in await ask(bounded)) == stores.records.marks.is_shared
+    assert first[0] not in await ask(strong)
+    assert first[0] not in await ask(bounded)
+
+
+async def test_own_writes_show_at_once(world, stores):
+    """What this process wrote of a user counts in the next answer, however long users are kept."""
+    people = People(stores.records, staleness_s=3_600)
+    releases = ActiveReleases(stores.records, stores.artifacts, refresh_s=0.001)
+    popularity = Popularity(stores.records)
+    retriever = Retriever(stores.records, people, stores.vectors, releases, popularity)
+    subject, selection = UserSubject("user 6"), Selection(page_size=20)
+    asked = (world.catalog.id, [subject], selection)
+
+    (first,) = await retriever.recommend(*asked, timeout_s=TIMEOUT_S)
+    clicked = first.hits[0].id
+    event = world.events_of["user 6"].slice(0, 1).set_column(2, "item_id", pa.array([clicked]))
+    await asyncio.to_thread(stores.records.interactions.append, world.catalog.id, event)
+    (second,) = await retriever.recommend(*asked, timeout_s=TIMEOUT_S)
+
+    assert clicked not in [hit.id for hit in second.hits]
 
 
 async def test_seen_items_come_back_on_request(world, retriever):

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import fields
-from datetime import UTC, datetime
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from milvine.api.convert import evaluations
 from milvine.api.convert import models as convert
-from milvine.domain.catalog import Catalog, EventType
+from milvine.domain.catalog import Catalog, EventType, VectorIndex
+from milvine.domain.errors import FailedPrecondition, Reason
 from milvine.domain.model import (
     EpochReport,
     Evaluation,
     Holdout,
     HoldoutMethod,
+    LiveEvaluation,
     Model,
     ModelConfig,
     RankingMetrics,
+    Segment,
+    SegmentEvaluation,
 )
+from milvine.domain.release import Release, ReleaseState
+from milvine.jobs.payloads import EvaluateRequest
 from milvine.models import families
 from milvine.v1 import model_pb2, model_service_pb2
 from tests.unit.api.test_values import fault
@@ -96,17 +104,24 @@ def test_zero_is_given():
     assert (settings["regularization"], settings["embedding_size"]) == (0, 8)
 
 
-@given(
-    st.builds(
-        Holdout,
-        st.sampled_from(METHODS),
-        st.none() | st.floats(0.01, 0.99),
-        st.lists(st.integers(1, 1_000), min_size=1, max_size=10, unique=True)
-        .map(sorted)
-        .map(tuple),
-        st.integers(-(2**63), 2**63 - 1),
+@st.composite
+def holdouts(draw):
+    """Holdouts that have what their method needs, and no more."""
+    method = draw(st.sampled_from(METHODS))
+    is_after, is_given = method is HoldoutMethod.AFTER, method is HoldoutMethod.GIVEN
+    fractions = st.none() if is_after or is_given else st.none() | st.floats(0.01, 0.99)
+    cutoffs = st.lists(st.integers(1, 1_000), min_size=1, max_size=10, unique=True)
+    return Holdout(
+        method,
+        draw(fractions),
+        tuple(sorted(draw(cutoffs))),
+        draw(st.integers(-(2**63), 2**63 - 1)),
+        draw(st.datetimes(timezones=st.just(UTC))) if is_after else None,
+        tuple(draw(st.permutations(["view", "buy"]))) if is_given else (),
     )
-)
+
+
+@given(holdouts())
 def test_holdout_round_trip(holdout):
     """A holdout survives the way out and in."""
     evaluation = Evaluation(holdout, 1, (), ())
@@ -149,6 +164,26 @@ def test_holdout_round_trip(holdout):
             "config.sasrec.heads",
         ),
         ({"display_name": "x" * 257}, "display_name"),
+        ({"holdout": model_pb2.Holdout(method="METHOD_AFTER")}, "holdout.start_time"),
+        ({"holdout": model_pb2.Holdout(start_time=Timestamp())}, "holdout.start_time"),
+        (
+            {"holdout": model_pb2.Holdout(method="METHOD_AFTER", start_time=Timestamp(nanos=-1))},
+            "holdout.start_time",
+        ),
+        ({"holdout": model_pb2.Holdout(method="METHOD_GIVEN")}, "holdout.event_types"),
+        ({"holdout": model_pb2.Holdout(event_types=["view"])}, "holdout.event_types"),
+        (
+            {"holdout": model_pb2.Holdout(method="METHOD_GIVEN", event_types=["nope"])},
+            "holdout.event_types[0]",
+        ),
+        (
+            {
+                "holdout": model_pb2.Holdout(
+                    method="METHOD_GIVEN", event_types=["view"], fraction=0.1
+                )
+            },
+            "holdout.fraction",
+        ),
         ({"event_types": ["view", "nope"]}, "event_types[1]"),
         ({"holdout": model_pb2.Holdout(method=99)}, "holdout.method"),
         ({"holdout": model_pb2.Holdout(fraction=0)}, "holdout.fraction"),
@@ -166,7 +201,8 @@ def test_refused(fields, field):
 
 def test_model_message():
     """Everything that is known of a model is told."""
-    metrics = RankingMetrics(10, 0.1, 0.2, 0.3, 0.4, 0.5)
+    metrics = RankingMetrics(10, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+    segment = SegmentEvaluation(Segment.TAIL_ITEMS, 3, 4, (metrics,), (metrics,))
     model = Model(
         id="m1",
         catalog_id="films",
@@ -178,10 +214,14 @@ def test_model_message():
         data_fingerprint="f",
         train_seconds=1.5,
         epochs=(EpochReport(1, 2, 0.5, 0.25, 0.125),),
-        evaluation=Evaluation(Holdout(), 7, (metrics,), (metrics,)),
+        evaluation=replace(
+            Evaluation(Holdout(), 7, (metrics,), (metrics,), (segment,), 8, 9, "h"),
+            live=LiveEvaluation("r1", 0.75, (metrics,)),
+        ),
         display_name="first",
         event_types=("view",),
         create_time=datetime(2026, 1, 1, tzinfo=UTC),
+        latest_event_time=datetime(2025, 1, 1, tzinfo=UTC),
     )
     message = convert.model_message(model)
     assert message.config.als.embedding_size == 8
@@ -192,9 +232,13 @@ def test_model_message():
     )
     assert message.train_duration == Duration(seconds=1, nanos=500_000_000)
     assert message.evaluation.model[0].hit_rate == 0.4
+    assert message.evaluation.segments[0].segment == model_pb2.SegmentEvaluation.SEGMENT_TAIL_ITEMS
+    assert message.evaluation.segments[0].popularity[0].novelty == 0.6
     assert message.evaluation.holdout.cutoffs == [10, 20]
-    given_fields = {field.name for field, _ in message.ListFields()}
-    assert given_fields == set(message.DESCRIPTOR.fields_by_name)
+    evaluation = message.evaluation
+    for told in (message, evaluation, evaluation.segments[0], evaluation.live):
+        given_fields = {field.name for field, _ in told.ListFields()}
+        assert given_fields == set(told.DESCRIPTOR.fields_by_name)
 
 
 def test_model_without_evaluation():
@@ -207,3 +251,54 @@ def test_unknown_family_is_shown_without_settings():
     """A model of a family that this version does not know can be listed."""
     model = Model("m", "films", ModelConfig("later", {"x": 1}), 1, 1, 1, 1, "", 0.0)
     assert convert.model_message(model).config == model_pb2.ModelConfig()
+
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+LEARNED = Model("m1", "films", ModelConfig("als", {}), 1, 1, 1, 1, "", 0.0, latest_event_time=AT)
+RELEASE = Release("r1", "films", "m1", ReleaseState.READY, (), (), VectorIndex())
+
+
+def measured(holdout=None, release=None, model=LEARNED):
+    """The evaluation of a request."""
+    request = model_service_pb2.EvaluateModelRequest(model_id="m1", holdout=holdout)
+    return evaluations.measuring(request, model, CATALOG, release)
+
+
+def after(moment):
+    """A holdout of what came from a moment on."""
+    start = Timestamp()
+    start.FromDatetime(moment)
+    return model_pb2.Holdout(method="METHOD_AFTER", start_time=start)
+
+
+def test_an_evaluation_takes_the_latest_items():
+    """Without a holdout the latest item of each user is held out, and no index is asked."""
+    assert measured() == EvaluateRequest("films", "m1", Holdout())
+
+
+def test_an_index_is_asked_for_what_the_model_has_not_learned():
+    """What came later, and event types that taught nothing, measure a release."""
+    later = after(AT + timedelta(seconds=1))
+    assert measured(later, RELEASE).release_id == "r1"
+    buys = model_pb2.Holdout(method="METHOD_GIVEN", event_types=["buy"])
+    viewer = replace(LEARNED, event_types=("view",))
+    assert measured(buys, RELEASE, viewer).release_id == "r1"
+    for model, holdout in (
+        (LEARNED, None),
+        (LEARNED, after(AT)),
+        (LEARNED, buys),
+        (replace(LEARNED, latest_event_time=None), later),
+        (replace(viewer, event_types=("view", "buy")), buys),
+    ):
+        with pytest.raises(FailedPrecondition, match="may have learned") as caught:
+            measured(holdout, RELEASE, model)
+        assert caught.value.reason is Reason.WRONG_STATE
+
+
+def test_evaluations_that_are_refused():
+    """Nothing held out, another model's release, and one that can't be asked."""
+    assert fault(measured, model_pb2.Holdout(method="METHOD_NONE"))[0][0] == "holdout.method"
+    later = after(AT + timedelta(seconds=1))
+    assert fault(measured, later, replace(RELEASE, model_id="m2"))[0][0] == "release_id"
+    with pytest.raises(FailedPrecondition, match="not READY"):
+        measured(later, replace(RELEASE, state=ReleaseState.BUILDING))

@@ -17,9 +17,22 @@ from milvine.api.convert.watching import TrainingNews
 from milvine.domain.catalog import Catalog, EventType, VectorIndex
 from milvine.domain.model import EpochReport, Holdout, Model, ModelConfig
 from milvine.domain.operation import Failure, Operation, OperationKind, OperationState
-from milvine.domain.progress import PublishProgress, PublishStage, TrainProgress, TrainStage
+from milvine.domain.progress import (
+    EvaluateProgress,
+    EvaluateStage,
+    PublishProgress,
+    PublishStage,
+    TrainProgress,
+    TrainStage,
+)
 from milvine.domain.release import Gate, PublishRequest, Release, ReleaseState
-from milvine.jobs.payloads import EraseUserRequest, EraseUserResult, TrainRequest, to_json
+from milvine.jobs.payloads import (
+    EraseUserRequest,
+    EraseUserResult,
+    EvaluateRequest,
+    TrainRequest,
+    to_json,
+)
 from milvine.v1 import (
     model_pb2,
     model_service_pb2,
@@ -35,6 +48,9 @@ TRAIN = Operation(
     "films",
     OperationKind.TRAIN,
     to_json(TrainRequest("films", "m1", ModelConfig("als", {}), Holdout())),
+)
+EVALUATE = Operation(
+    "o4", "films", OperationKind.EVALUATE, to_json(EvaluateRequest("films", "m1", Holdout()))
 )
 PUBLISH = Operation(
     "o2", "films", OperationKind.PUBLISH, to_json(PublishRequest("films", "m1", "r1"))
@@ -84,6 +100,16 @@ def test_training_metadata(stage):
     metadata = convert.training_metadata(progressing(stage, holdout_epochs=3, epochs=2))
     assert model_service_pb2.TrainModelMetadata.Stage.Name(metadata.stage) == f"STAGE_{stage}"
     assert (metadata.progress, len(metadata.holdout_epochs), len(metadata.epochs)) == (0.5, 3, 2)
+
+
+@pytest.mark.parametrize("stage", EvaluateStage)
+def test_evaluation_metadata(stage):
+    """Every stage of an evaluation is told, with its model and epochs."""
+    operation = replace(EVALUATE, progress=to_json(EvaluateProgress(stage, 0.25, reports(2))))
+    metadata = model_service_pb2.EvaluateModelMetadata()
+    assert convert.operation_message(operation, None).metadata.Unpack(metadata)
+    assert model_service_pb2.EvaluateModelMetadata.Stage.Name(metadata.stage) == f"STAGE_{stage}"
+    assert (metadata.model_id, metadata.progress, len(metadata.epochs)) == ("m1", 0.25, 2)
 
 
 @pytest.mark.parametrize("stage", PublishStage)

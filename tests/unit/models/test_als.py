@@ -18,7 +18,7 @@ ROWS = [
     if (u * 7 + i * 5) % 3 == 0 or u == i
 ]
 SETTINGS = {
-    "embedding_size": 3,
+    "embedding_size": 2,  # two steps of conjugate gradient are exact in two dimensions
     "epochs": 6,
     "regularization": 0.02,
     "regularization_exponent": 0.7,
@@ -67,7 +67,7 @@ def test_fit_follows_the_definition():
     config = families["als"].config(SETTINGS)
     fitted, encoder = fit("als", dataset, **SETTINGS)
     confidence = _dense(dataset)
-    items = initial(transposed(dataset.histories, 9), 3, seed=0).double().numpy()
+    items = initial(transposed(dataset.histories, 9)[0], 2, seed=0).double().numpy()
     losses = []
     for _ in range(6):
         users = _solve(confidence, items, config)

@@ -73,6 +73,23 @@ async def test_what_waits_travels_together(store, batches):
     assert [questions for _, questions in store.batches] == [[0], [1, 2, 3]]
 
 
+async def test_who_comes_right_after_a_batch_joins_the_next(store, batches):
+    """Callers who ask again with the answer in hand travel with those who waited for the batch."""
+
+    async def ask_twice():
+        await batches.answers("shop", "a", [1])
+        return await batches.answers("shop", "a", [3])
+
+    first = asyncio.ensure_future(ask_twice())
+    await settle()
+    second = ask(batches, 2)
+    await settle()
+    store.gate.set()
+    await asyncio.gather(first, second)
+
+    assert store.batches == [("a", [1]), ("a", [2, 3])]
+
+
 async def test_batches_have_a_size(store, batches):
     """A batch takes no further request once it is full; the rest goes next."""
     calls = [ask(batches, 0)]

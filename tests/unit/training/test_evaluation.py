@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -11,82 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milvine.domain.errors import Cancelled
-from milvine.domain.model import Holdout, HoldoutMethod
-from milvine.models import Dataset, Histories, Vocabulary
-from milvine.training import evaluate, evaluation, ranking_metrics, split
-
-ITEMS = 9
-
-
-def _dataset(histories: list[dict[int, int]]) -> Dataset:
-    """A data set of items and their times for each user."""
-    ordered = [sorted(h.items(), key=lambda pair: (pair[1], pair[0])) for h in histories]
-    flat = [pair for h in ordered for pair in h]
-    return Dataset(
-        Vocabulary([f"u{n}" for n in range(len(histories))]),
-        Vocabulary([f"i{n}" for n in range(ITEMS)]),
-        Histories(
-            np.cumsum([0, *map(len, ordered)]),
-            np.array([item for item, _ in flat], np.int32),
-            np.ones(len(flat), np.float32),
-            np.array([time for _, time in flat], np.int64),
-        ),
-    )
-
-
-def _pairs(histories: Histories) -> set[tuple[int, int]]:
-    return set(zip(histories.users.tolist(), histories.items.tolist(), strict=True))
-
-
-datasets = st.lists(
-    st.dictionaries(st.integers(0, ITEMS - 1), st.integers(0, 4), min_size=1),
-    min_size=1,
-    max_size=8,
-).map(_dataset)
-holdouts = st.builds(
-    Holdout,
-    method=st.sampled_from([HoldoutMethod.LATEST, HoldoutMethod.RANDOM]),
-    fraction=st.none() | st.floats(0.01, 0.99),
-    seed=st.integers(-3, 3),
-)
-
-
-@given(dataset=datasets, holdout=holdouts)
-def test_split_parts_each_history(dataset, holdout):
-    """Nothing is lost or in both parts, each user keeps an item, and gives what was asked."""
-    train, held = split(dataset, holdout)
-    assert _pairs(train.histories) | _pairs(held) == _pairs(dataset.histories)
-    assert not _pairs(train.histories) & _pairs(held)
-    for length, given_away in zip(dataset.histories.lengths, held.lengths, strict=True):
-        share = round(length * holdout.fraction) if holdout.fraction else 1
-        assert given_away == min(max(share, 1), length - 1)
-    assert _pairs(split(dataset, holdout)[1]) == _pairs(held)
-
-
-@given(dataset=datasets, fraction=st.none() | st.floats(0.01, 0.99), seed=st.integers(0, 5))
-def test_latest_holds_out_the_latest(dataset, fraction, seed):
-    """No item that stays is later than one that is held out."""
-    train, held = split(dataset, Holdout(HoldoutMethod.LATEST, fraction, seed=seed))
-    for user in np.flatnonzero(held.lengths):
-        kept, given_away = (h.take(np.array([user])).times for h in (train.histories, held))
-        assert kept.max() <= given_away.min()
-
-
-def test_random_takes_each_item_alike():
-    """Over many seeds, a random holdout takes each of a user's items about as often."""
-    dataset = _dataset([dict.fromkeys(range(4), 0)])
-    holdouts = (Holdout(HoldoutMethod.RANDOM, seed=seed) for seed in range(400))
-    counts = np.bincount([split(dataset, h)[1].items[0] for h in holdouts], minlength=4)
-    assert counts[:4].min() > 60
-
-
-def test_none_holds_nothing_out():
-    """Without a holdout, all of the data trains, and there is nothing to measure."""
-    dataset = _dataset([{0: 0, 1: 1}])
-    train, held = split(dataset, holdout := Holdout(HoldoutMethod.NONE))
-    assert train == dataset
-    assert held.lengths.tolist() == [0]
-    assert _evaluate(train, held, np.zeros((1, 2)), np.zeros((ITEMS, 2)), holdout) is None
+from milvine.domain.model import Holdout, Segment
+from milvine.training import evaluation, ranking_metrics, split
+from tests.unit.training.small import ITEMS, dataset_of, datasets, holdouts, measure
 
 
 def test_metrics_by_hand():
@@ -116,33 +42,6 @@ def test_lists_may_be_empty():
     assert (metrics.recall, metrics.ndcg, metrics.mrr, metrics.coverage) == (0.5, 0.5, 0.5, 1.0)
     (metrics,) = ranking_metrics([[]], [{"a"}], cutoffs=(5,), item_count=1)
     assert (metrics.recall, metrics.coverage) == (0.0, 0.0)
-
-
-@dataclass(frozen=True)
-class _Table:
-    """An encoder that knows each user's vector by how many events the user has."""
-
-    vectors: np.ndarray
-
-    @property
-    def dimension(self):
-        return self.vectors.shape[1]
-
-    taste_dimension = dimension
-
-    def encode(self, histories):
-        return self.vectors[histories.lengths].astype(np.float32)
-
-
-def _evaluate(train, held, user_vectors, item_vectors, holdout, **options):
-    return evaluate(
-        train,
-        held,
-        _Table(user_vectors),
-        item_vectors.astype(np.float32),
-        holdout=holdout,
-        **options,
-    )
 
 
 def _brute_force(train, held, score, cutoff):
@@ -175,7 +74,7 @@ def test_evaluation_is_what_brute_force_finds(dataset, holdout, seed, cutoffs):
     users, items = rng.normal(size=(ITEMS + 1, 3)), rng.normal(size=(ITEMS, 3))
     holdout = Holdout(holdout.method, holdout.fraction, tuple(cutoffs), holdout.seed)
     train, held = split(dataset, holdout)
-    found = _evaluate(train, held, users, items, holdout)
+    found = measure(train, held, users, items, holdout)
     if not held.lengths.any():
         assert found is None
         return
@@ -198,21 +97,99 @@ def test_evaluation_is_what_brute_force_finds(dataset, holdout, seed, cutoffs):
 def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch):
     """Users measured one by one give the same means as all at once."""
     rng = np.random.default_rng(0)
-    dataset = _dataset([dict.fromkeys(rng.choice(ITEMS, 4, replace=False), 0) for _ in range(20)])
+    dataset = dataset_of([dict.fromkeys(rng.choice(ITEMS, 4, replace=False), 0) for _ in range(20)])
     users, items = rng.normal(size=(ITEMS + 1, 3)), rng.normal(size=(ITEMS, 3))
     train, held = split(dataset, holdout := Holdout(cutoffs=(3,)))
-    at_once = _evaluate(train, held, users, items, holdout)
+    at_once = measure(train, held, users, items, holdout)
     monkeypatch.setattr(evaluation, "_SCORES", 1)
-    one_by_one = _evaluate(train, held, users, items, holdout)
+    one_by_one = measure(train, held, users, items, holdout)
     assert one_by_one.model[0].recall == pytest.approx(at_once.model[0].recall)
     assert one_by_one.popularity[0].coverage == at_once.popularity[0].coverage
 
 
 def test_cancel_ends_an_evaluation():
     """An evaluation that is cancelled raises Cancelled."""
-    dataset = _dataset([{0: 0, 1: 1}])
+    dataset = dataset_of([{0: 0, 1: 1}])
     train, held = split(dataset, holdout := Holdout())
     with pytest.raises(Cancelled):
-        _evaluate(
+        measure(
             train, held, np.zeros((3, 2)), np.zeros((ITEMS, 2)), holdout, cancelled=lambda: True
         )
+
+
+def _expected_segments(train, held, ranked, cutoff):
+    """Recall and user count of each segment by their definition, user by user."""
+    counts = np.bincount(train.items, minlength=ITEMS)
+    by_count = sorted(range(ITEMS), key=lambda item: (-counts[item], item))
+    head = set(by_count[: math.ceil(ITEMS * 0.2)])
+    belongs = {
+        Segment.COLD_USERS: lambda user, _: train.lengths[user] <= evaluation.COLD,
+        Segment.COLD_ITEMS: lambda _, item: counts[item] <= evaluation.COLD,
+        Segment.HEAD_ITEMS: lambda _, item: item in head,
+        Segment.TAIL_ITEMS: lambda _, item: item not in head,
+    }
+    for segment, rule in belongs.items():
+        recalls = []
+        for user in range(len(held)):
+            items = held.take(np.array([user])).items.tolist()
+            wanted = {item for item in items if rule(user, item)}
+            if wanted:
+                recalls.append(len(wanted & set(ranked[user][:cutoff])) / len(wanted))
+        if recalls:
+            yield segment, len(recalls), pytest.approx(np.mean(recalls))
+
+
+@given(dataset=datasets, holdout=holdouts, seed=st.integers(0, 1000))
+def test_segments_are_those_of_their_definition(dataset, holdout, seed):
+    """Each segment has the users and items of its rule, measured on the whole's lists."""
+    rng = np.random.default_rng(seed)
+    users, items = rng.normal(size=(ITEMS + 1, 3)), rng.normal(size=(ITEMS, 3))
+    holdout = Holdout(holdout.method, holdout.fraction, (3,), holdout.seed)
+    train, held = split(dataset, holdout)
+    found = measure(train, held, users, items, holdout)
+    if found is None:
+        return
+    histories = train.histories
+    seen = [set(histories.take(np.array([u])).items.tolist()) for u in range(len(histories))]
+    scores = users[histories.lengths] @ items.T
+    ranked = [
+        [item for item in np.argsort(-row).tolist() if item not in had]
+        for row, had in zip(scores, seen, strict=True)
+    ]
+    assert [(s.segment, s.user_count, s.model[0].recall) for s in found.segments] == list(
+        _expected_segments(histories, held, ranked, 3)
+    )
+    tail = {s.segment: s.held_out_count for s in found.segments}
+    both = tail.get(Segment.HEAD_ITEMS, 0) + tail.get(Segment.TAIL_ITEMS, 0)
+    assert both == found.held_out_count == len(held.items)
+
+
+def test_novelty_by_hand():
+    """What nobody else has tells most: bits are -log2 of the share of users that have an item."""
+    dataset = dataset_of([{0: 0, 1: 1}, {0: 0, 2: 1}, {0: 0, 1: 1}, {0: 0, 3: 1}])
+    train, held = split(dataset, holdout := Holdout(cutoffs=(1,)))
+    items = np.zeros((ITEMS, 2))
+    items[[3, 8]] = [[1, 0], [2, 0]]
+    found = measure(train, held, np.ones((3, 2)), items, holdout)
+    # All four have item 0 left, so every other item counts as if one of four had it.
+    assert found.model[0].novelty == 2.0
+    assert found.item_count == ITEMS
+
+
+def test_users_without_history_get_popular_items():
+    """As the service does: whom nothing is known of, the popular list measures."""
+    dataset = dataset_of([{}, {0: 0, 1: 1}, {1: 0, 2: 1}, {1: 0}])
+    held = dataset_of([{1: 5}, {}, {}, {}]).histories
+    items = np.zeros((ITEMS, 2))
+    found = measure(dataset, held, np.ones((3, 2)), items, Holdout(cutoffs=(1,)))
+    assert found.model[0].recall == found.popularity[0].recall == 1.0
+
+
+def test_items_that_the_model_lacks_are_never_found():
+    """A model that knows only the leading items is measured on all of them."""
+    dataset = dataset_of([{0: 0, 8: 1}, {0: 0, 1: 1}])
+    held = dataset_of([{1: 2, 7: 2}, {2: 2}]).histories
+    items = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
+    found = measure(dataset, held, np.ones((3, 2)), items, Holdout(cutoffs=(2,)))
+    assert found.model[0].recall == 0.75
+    assert found.item_count == ITEMS

@@ -16,9 +16,16 @@ from milvine.api.convert.models import epoch_messages
 from milvine.api.convert.values import timestamp
 from milvine.domain.errors import Cancelled, InvalidArgument
 from milvine.domain.operation import Failure, Operation, OperationKind, OperationState
-from milvine.domain.progress import PublishProgress, PublishStage, TrainProgress, TrainStage
+from milvine.domain.progress import (
+    EvaluateProgress,
+    EvaluateStage,
+    PublishProgress,
+    PublishStage,
+    TrainProgress,
+    TrainStage,
+)
 from milvine.domain.release import PublishRequest
-from milvine.jobs.payloads import EraseUserResult, from_json
+from milvine.jobs.payloads import EraseUserResult, EvaluateRequest, from_json
 from milvine.v1 import model_service_pb2, release_service_pb2, user_service_pb2
 
 COLLECTION = "operations"
@@ -26,6 +33,10 @@ _NAME = re.compile(rf"{COLLECTION}/([^/\x00]{{1,64}})")
 _TRAIN_STAGES = {
     stage: model_service_pb2.TrainModelMetadata.Stage.Value(f"STAGE_{stage}")
     for stage in TrainStage
+}
+_EVALUATE_STAGES = {
+    stage: model_service_pb2.EvaluateModelMetadata.Stage.Value(f"STAGE_{stage}")
+    for stage in EvaluateStage
 }
 _PUBLISH_STAGES = {
     stage: release_service_pb2.PublishModelMetadata.Stage.Value(f"STAGE_{stage}")
@@ -83,6 +94,19 @@ def training_metadata(operation: Operation) -> model_service_pb2.TrainModelMetad
     return metadata
 
 
+def _evaluation_metadata(operation: Operation) -> model_service_pb2.EvaluateModelMetadata:
+    request = from_json(EvaluateRequest, operation.request)
+    metadata = model_service_pb2.EvaluateModelMetadata(
+        catalog_id=operation.catalog_id, model_id=request.model_id
+    )
+    if operation.progress:
+        progress = from_json(EvaluateProgress, operation.progress)
+        metadata.stage = _EVALUATE_STAGES[progress.stage]
+        metadata.progress = _share(operation, progress.progress)
+        metadata.epochs.extend(epoch_messages(progress.epochs))
+    return metadata
+
+
 def receipt(operation: Operation) -> user_service_pb2.EraseUserReceipt:
     """What an erasure removed."""
     result = from_json(EraseUserResult, operation.result)
@@ -125,6 +149,7 @@ def _error(failure: Failure | None) -> status_pb2.Status:
 
 _METADATA: Mapping[OperationKind, Callable[[Operation], Message]] = {
     OperationKind.TRAIN: training_metadata,
+    OperationKind.EVALUATE: _evaluation_metadata,
     OperationKind.PUBLISH: _publication_metadata,
     OperationKind.ERASE_USER: _erasure_metadata,
 }
