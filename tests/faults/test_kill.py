@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import csv
 import os
+import resource
 import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -95,6 +97,59 @@ async def test_a_training_survives_its_worker(server, end):
 
         assert model.item_count == 300
         assert [m.model_id async for m in client.models("trained")] == [model.model_id]
+
+
+async def test_a_training_goes_on_where_its_worker_died(server, tmp_path):
+    """The next worker begins after the passes that were kept; the model is as of a straight run."""
+    settings = {"embedding_size": 16, "epochs": 60, "batch_size": 32, "seed": 3}
+    async with Client(server.address) as client:
+        await fill(client, "resumed")
+        training = await client.train("resumed", bpr=settings, holdout={"method": "METHOD_NONE"})
+        async for progress in training.watch():
+            if len(progress.epochs) > 3:
+                break
+
+        os.kill(server.worker_pid(), signal.SIGKILL)
+        model = await training.result(LONG_S)
+
+        assert model.epochs[:3] == list(progress.epochs[:3])  # to the nanoseconds that they took
+        assert [epoch.epoch for epoch in model.epochs] == list(range(1, 61))
+        straight = await client.train("resumed", bpr=settings, holdout={"method": "METHOD_NONE"})
+        ids = (model.model_id, (await straight.result(LONG_S)).model_id)
+
+    artifacts = tmp_path / "data" / "artifacts"
+    first, second = ((artifacts / name / "weights.safetensors").read_bytes() for name in ids)
+    assert first == second
+    async with asyncio.timeout(LONG_S):
+        while list(artifacts.glob("checkpoints-*")):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.05)
+
+
+async def test_a_training_without_memory_fails_and_its_worker_goes_on(server):
+    """The operation says what to lower; nothing is made of it, and the next one ends well."""
+    async with Client(server.address) as client:
+        await client.create_catalog("large", event_types=["view"])
+        views = (Interaction(f"u{n % 99}", f"i{n}", event_time=START) for n in range(60_000))
+        await client.record("large", views)
+        small = await client.train("large", bpr={"embedding_size": 2, "epochs": 1})
+        await small.result(LONG_S)
+        worker = server.worker_pid()
+        limit_memory(worker)
+
+        training = await client.train("large", bpr={"embedding_size": 2_048})
+        with pytest.raises(RpcError, match="lower embedding_size, which is 2,048") as failed:
+            await training.result(LONG_S)
+        again = await (await client.train("large", bpr={"embedding_size": 4})).result(LONG_S)
+
+        assert failed.value.reason == "OUT_OF_MEMORY"
+        assert len([model async for model in client.models("large")]) == 2
+        assert (again.dimension, server.worker_pid()) == (4, worker)
+
+
+def limit_memory(pid: int) -> None:
+    """Leave a process 256 MiB more than it has."""
+    used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.prlimit(pid, resource.RLIMIT_AS, (used + 2**28, resource.RLIM_INFINITY))
 
 
 async def test_a_publication_survives_server_and_worker(server):

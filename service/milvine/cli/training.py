@@ -122,7 +122,8 @@ def _measured(model: model_pb2.Model) -> str:
     if not model.evaluation.model:
         return ""
     first = model.evaluation.model[0]
-    return f"recall@{first.cutoff} {first.recall:.4f}, ndcg@{first.cutoff} {first.ndcg:.4f}"
+    how = "diverged, " * bool(model.divergence)
+    return f"{how}recall@{first.cutoff} {first.recall:.4f}, ndcg@{first.cutoff} {first.ndcg:.4f}"
 
 
 def _config(family: str, settings: dict[str, Json]) -> model_pb2.ModelConfig:

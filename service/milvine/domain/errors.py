@@ -40,6 +40,7 @@ class Reason(StrEnum):
     ALREADY_EXISTS = "ALREADY_EXISTS"
     NO_ACTIVE_RELEASE = "NO_ACTIVE_RELEASE"
     NO_TRAINING_DATA = "NO_TRAINING_DATA"
+    NO_TIME_ORDER = "NO_TIME_ORDER"
     TRAINING_DIVERGED = "TRAINING_DIVERGED"
     RESOURCE_IN_USE = "RESOURCE_IN_USE"
     WRONG_STATE = "WRONG_STATE"
@@ -56,6 +57,7 @@ class Reason(StrEnum):
     INTERNAL_FAULT = "INTERNAL_FAULT"
     ARTIFACT_DAMAGED = "ARTIFACT_DAMAGED"
     LIMIT_REACHED = "LIMIT_REACHED"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +207,8 @@ class LimitReached(MilvineError):
 
     code = "RESOURCE_EXHAUSTED"
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, Reason.LIMIT_REACHED)
+    def __init__(self, message: str, reason: Reason = Reason.LIMIT_REACHED) -> None:
+        super().__init__(message, reason)
 
 
 class DataLoss(MilvineError):

@@ -145,6 +145,8 @@ class Model:
     evaluation: Evaluation | None = None
     event_types: tuple[str, ...] = ()
     """The event types it learned from; empty for all."""
+    divergence: str = ""
+    """How its training diverged; it has the best weights until there. Empty where it ended well."""
     display_name: str = ""
     create_time: datetime | None = None
     latest_event_time: datetime | None = None

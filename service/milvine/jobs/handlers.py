@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 
 from milvine.artifacts import Artifacts
 from milvine.domain.entity import Side
-from milvine.domain.errors import NotFound
+from milvine.domain.errors import FailedPrecondition, NotFound, Reason
 from milvine.domain.model import Model
 from milvine.domain.operation import OperationKind
 from milvine.domain.progress import TrainProgress
@@ -24,10 +24,10 @@ from milvine.jobs.payloads import (
     TrainResult,
     from_json,
 )
-from milvine.jobs.runner import Handler, Job
+from milvine.jobs.runner import Handler, Job, Stop
 from milvine.records import Records, StrayKind
 from milvine.releases import Builder, LiveItems, live_items_of
-from milvine.training import Measuring, measure, train
+from milvine.training import Measuring, measure, memory_told, train
 from milvine.vectors import CollectionMissing, CollectionNotLoaded, Vectors
 
 DELETE_S = 30.0
@@ -61,8 +61,18 @@ class _Tasks:
         return TrainResult(request.model_id)
 
     def _train(self, request: TrainRequest, job: Job) -> None:
-        if self._is_trained(request.model_id):  # a worker died between the model and the result
-            return
+        made = self._made(request.model_id)  # a worker died between the model and the result
+        if made is None:
+            with memory_told(request.config), self._checkpoints(job) as checkpoints:
+                made = self._train_model(request, job, checkpoints)
+        if made.divergence:
+            raise FailedPrecondition(
+                f"{made.divergence} as the model {made.id!r}",
+                Reason.TRAINING_DIVERGED,
+                {"model_id": made.id},
+            )
+
+    def _train_model(self, request: TrainRequest, job: Job, checkpoints: str) -> Model:
         job.report(TrainProgress())
         catalog = self._records.catalogs.get(request.catalog_id)
         read = request.holdout.read(request.event_types)
@@ -81,15 +91,26 @@ class _Tasks:
             report=job.report,
             cancelled=job.must_stop.is_set,
             read_fields=partial(self._records.entities.table, catalog.id),
+            checkpoints=checkpoints,
         )
-        self._records.models.create(model, made_by=job.operation)
+        return self._records.models.create(model, made_by=job.operation)
 
-    def _is_trained(self, model_id: str) -> bool:
+    @contextlib.contextmanager
+    def _checkpoints(self, job: Job) -> Iterator[str]:
+        """The folder of an operation's checkpoints, which the sweeper removes after its end."""
+        folder = f"checkpoints-{job.operation.id}"
+        self._records.strays.note(StrayKind.ARTIFACT, folder, job.operation.id)
         try:
-            self._records.models.get(model_id)
+            yield folder
+        finally:
+            if job.stop is Stop.LOST:  # the end may have come, and the removal, before the last one
+                self._records.strays.note(StrayKind.ARTIFACT, folder, job.operation.id)
+
+    def _made(self, model_id: str) -> Model | None:
+        try:
+            return self._records.models.get(model_id)
         except NotFound:
-            return False
-        return True
+            return None
 
     async def evaluate(self, job: Job) -> TrainResult:
         request = from_json(EvaluateRequest, job.operation.request)

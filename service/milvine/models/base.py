@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from milvine.domain.catalog import Catalog, Field
 from milvine.domain.entity import FieldValue, Side
+from milvine.domain.errors import FailedPrecondition
 from milvine.domain.model import EpochReport, Setting
 from milvine.models.features import Features
 from milvine.models.fields import Encoding
@@ -35,6 +36,8 @@ class Feedback(StrEnum):
 
     IMPLICIT = "IMPLICIT"
     """The items that users liked, and how much they had to do with them."""
+    ORDERED = "ORDERED"
+    """The same, in the order of their times."""
     EXPLICIT = "EXPLICIT"
     """The ratings that users gave."""
 
@@ -138,7 +141,7 @@ class Run:
 
     device: str = "cpu"
     on_epoch: OnEpoch = _unheard
-    """Told of each pass over the data as it ends."""
+    """Told of each pass over the data as it ends; of those before a stop, as the fit goes on."""
     cancelled: IsCancelled = _never
     """Asked often enough that a cancel takes effect within a second."""
     checkpoints: Checkpoints | None = None
@@ -194,6 +197,8 @@ class Fitted:
     tensors: Tensors
     """By name; `item_vectors` is (items, dimension) float32."""
     epochs: tuple[EpochReport, ...]
+    divergence: FailedPrecondition | None = None
+    """How the fit diverged, where it did; then the tensors are the best until there."""
 
     @property
     def item_vectors(self) -> NDArray[np.float32]:

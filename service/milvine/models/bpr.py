@@ -57,8 +57,8 @@ class Bpr:
         histories, validation = part(dataset.histories, config.patience, config.seed)
         network = Factors.of(histories, len(dataset.items), config, config.shrinkage, run)
         users = Users(histories, run.device)
-        reports = learn(_Learner(network, config, users, validation), config, run)
-        return Fitted(network.tensors(), reports)
+        learned = learn(_Learner(network, config, users, validation), config, run)
+        return Fitted(network.tensors(), *learned)
 
     def encoder(self, config: BprConfig, tensors: Tensors) -> Encoder:
         """The encoder: the pool of a history."""

@@ -18,7 +18,8 @@ from milvine.models.vocabulary import Vocabulary
 def teaches(events: pa.Table, catalog: Catalog, feedback: Feedback) -> NDArray[np.bool_]:
     """Which rows of a table of interactions a family of that feedback learns from.
 
-    Implicit: the event type has a weight over 0, and the value is at least its `liked_from`.
+    Implicit or ordered: the event type has a weight over 0, and the value is at least its
+    `liked_from`.
     Explicit: the event type has a weight over 0, and its value is a rating.
     """
     rules = _rules(catalog.event_types)

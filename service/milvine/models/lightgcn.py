@@ -74,8 +74,8 @@ class LightGcn:
         counts = graph.item_counts.long()
         negatives = Negatives.by_count(counts, config.negative_exponent, config.negative_count)
         users = Users(histories, run.device)
-        reports = learn(_Learner(network, config, users, negatives, validation), config, run)
-        return Fitted(network.tensors(), reports)
+        learned = learn(_Learner(network, config, users, negatives, validation), config, run)
+        return Fitted(network.tensors(), *learned)
 
     def encoder(self, config: LightGcnConfig, tensors: Tensors) -> Encoder:
         """The encoder: one step through the graph, from a history to its user."""

@@ -10,19 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from milvine.domain.errors import Cancelled
+from milvine.domain.errors import Cancelled, FailedPrecondition
 from milvine.domain.model import EpochReport
 from milvine.models import config as settings_of
 from milvine.models.base import Run, Tensors
 from milvine.models.config import real, whole
-from milvine.models.epochs import Epochs
+from milvine.models.epochs import Epochs, diverged
 
 _LARGEST_GRADIENT = 10.0
 """Longer gradients are cut to this length, so that one batch does not undo the others."""
@@ -69,12 +69,20 @@ class Learner(Protocol[B]):
         """How good the model is by now, the more the better; None where nothing is held out."""
 
 
-def learn(learner: Learner[B], schedule: Schedule, run: Run) -> tuple[EpochReport, ...]:
+class Learned(NamedTuple):
+    """What the loop tells of a training."""
+
+    epochs: tuple[EpochReport, ...]
+    divergence: FailedPrecondition | None = None
+    """How it diverged, where it did after a checkpoint; the network has the best weights of it."""
+
+
+def learn(learner: Learner[B], schedule: Schedule, run: Run) -> Learned:
     """Train by Adam (Kingma and Ba 2015) and leave the network with its best weights.
 
     Raises:
         Cancelled: When `run.cancelled` says so, asked before each step.
-        FailedPrecondition: When a pass's loss is not finite; the checkpoint of the best pass stays.
+        FailedPrecondition: When a pass's loss is not finite and there is no checkpoint.
     """
     network = learner.network
     optimizer = torch.optim.Adam(network.parameters(), lr=schedule.learning_rate, fused=True)
@@ -82,6 +90,9 @@ def learn(learner: Learner[B], schedule: Schedule, run: Run) -> tuple[EpochRepor
     best = _Best()
     if run.checkpoints and (state := run.checkpoints.load()):
         _restore(state, network, optimizer, epochs, best)
+        for report in epochs.reports:
+            run.on_epoch(report)
+    divergence = None
     rng = torch.Generator(run.device)
     for epoch in epochs:
         if schedule.patience and epoch > best.epoch + schedule.patience:
@@ -90,19 +101,31 @@ def learn(learner: Learner[B], schedule: Schedule, run: Run) -> tuple[EpochRepor
         for group in optimizer.param_groups:
             group["lr"] = schedule.learning_rate * _rate(epoch, schedule.epochs)
         loss = _pass(learner, optimizer, rng, run)
-        metric = learner.metric() if math.isfinite(loss) else None
-        epochs.end(loss, metric, kept=best.epoch if run.checkpoints else 0)
+        if not math.isfinite(loss):
+            state = run.checkpoints.load() if run.checkpoints else None
+            if not state:
+                raise _diverged(schedule, epoch)
+            _restore(state, network, optimizer, epochs, best)
+            divergence = _diverged(schedule, epoch, kept=best.epoch)
+            break
+        metric = learner.metric()
+        epochs.end(loss, metric)
         best.offer(network, epoch, metric)
         if run.checkpoints:
             run.checkpoints.save(_state(network, optimizer, epochs, best))
     best.restore(network)
-    return epochs.reports
+    return Learned(epochs.reports, divergence)
+
+
+def _diverged(schedule: Schedule, epoch: int, *, kept: int = 0) -> FailedPrecondition:
+    setting = f"learning_rate, which is {schedule.learning_rate:g}"
+    return diverged(epoch, setting=setting, kept=kept)
 
 
 def _pass(
     learner: Learner[B], optimizer: torch.optim.Optimizer, rng: torch.Generator, run: Run
 ) -> float:
-    """One pass over the data; returns the mean loss of its steps."""
+    """One pass over the data; returns the mean loss of its steps, NaN where weights overflowed."""
     learner.network.train()
     parameters = list(learner.network.parameters())
     total, steps = torch.zeros((), device=run.device), 0
@@ -120,7 +143,8 @@ def _pass(
         total += loss.detach()
         steps += 1
     learner.network.eval()
-    return float(total) / max(steps, 1)
+    is_sound = all(bool(weights.isfinite().all()) for weights in parameters)
+    return float(total) / max(steps, 1) if is_sound else math.nan
 
 
 def _rate(epoch: int, epochs: int) -> float:
@@ -190,7 +214,7 @@ def _restore(
     best.epoch = int(state["best_epoch"].astype(np.int64)[0])
     metric = float(state["best_metric"].astype(np.float64)[0])
     best.metric = None if math.isnan(metric) else metric
-    epochs.reports = tuple(_report(row, epochs) for row in state["reports"].astype(np.float64))
+    epochs.reports = tuple(_report(row, epochs.count) for row in state["reports"].astype(float))
 
 
 def _arrays(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
@@ -211,6 +235,6 @@ def _row(report: EpochReport) -> list[float]:
     return [report.epoch, report.loss, report.seconds, metric]
 
 
-def _report(row: NDArray[np.float64], epochs: Epochs) -> EpochReport:
+def _report(row: NDArray[np.float64], count: int) -> EpochReport:
     epoch, loss, took, metric = row.tolist()
-    return EpochReport(int(epoch), epochs.count, loss, took, None if math.isnan(metric) else metric)
+    return EpochReport(int(epoch), count, loss, took, None if math.isnan(metric) else metric)

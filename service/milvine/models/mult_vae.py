@@ -85,8 +85,8 @@ class MultVae:
         counts = item_counts(histories, item_count, run.device)
         negatives = Negatives.by_count(counts, config.negative_exponent, config.negative_count)
         users = Users(histories, run.device)
-        reports = learn(_Learner(network, config, users, negatives, validation), config, run)
-        return Fitted(_tensors(network), reports)
+        learned = learn(_Learner(network, config, users, negatives, validation), config, run)
+        return Fitted(_tensors(network), *learned)
 
     def encoder(self, config: MultVaeConfig, tensors: Tensors) -> Encoder:
         """The encoder: that of the autoencoder, and its decoder up to the last layer."""

@@ -79,8 +79,8 @@ class NeuralCf:
         begin = start(histories, item_count, size, shrinkage=config.shrinkage, seed=seed, run=run)
         network = _network(begin, config).to(run.device)
         users = Users(histories, run.device)
-        reports = learn(_Learner(network, config, users, validation), config, run)
-        return Fitted(_tensors(network), reports)
+        learned = learn(_Learner(network, config, users, validation), config, run)
+        return Fitted(_tensors(network), *learned)
 
     def encoder(self, config: NeuralCfConfig, tensors: Tensors) -> Encoder:
         """The encoder of the factorised half: the pool of a history."""

@@ -70,7 +70,7 @@ class SasRec:
     """The family `sasrec`."""
 
     name: str = "sasrec"
-    learns_from: Feedback = Feedback.IMPLICIT
+    learns_from: Feedback = Feedback.ORDERED
 
     def config(self, settings: Mapping[str, Setting]) -> SasRecConfig:
         """The settings with defaults filled in; raises InvalidArgument naming each bad one."""
@@ -86,8 +86,8 @@ class SasRec:
         counts = item_counts(histories, item_count, run.device)
         negatives = Negatives.by_count(counts, config.negative_exponent, config.negative_count)
         users = Users(histories, run.device)
-        reports = learn(_Learner(network, config, users, negatives, validation), config, run)
-        return Fitted(_tensors(network), reports)
+        learned = learn(_Learner(network, config, users, negatives, validation), config, run)
+        return Fitted(_tensors(network), *learned)
 
     def encoder(self, config: SasRecConfig, tensors: Tensors) -> Encoder:
         """The encoder: what the network expects after the last event."""

@@ -63,8 +63,8 @@ class SoftmaxMf:
         counts = item_counts(histories, item_count, run.device)
         negatives = Negatives.by_count(counts, config.negative_exponent, config.negative_count)
         users = Users(histories, run.device)
-        reports = learn(_Learner(network, config, users, negatives, validation), config, run)
-        return Fitted(network.tensors(), reports)
+        learned = learn(_Learner(network, config, users, negatives, validation), config, run)
+        return Fitted(network.tensors(), *learned)
 
     def encoder(self, config: SoftmaxMfConfig, tensors: Tensors) -> Encoder:
         """The encoder: the pool of a history."""

@@ -118,9 +118,9 @@ class TwoTower:
             Negatives(_shares(histories, item_count, config).to(run.device), item_count),
             validation,
         )
-        reports = learn(learner, config, run)
+        learned = learn(learner, config, run)
         packed = {_FIELDS[side]: code.packed() for side, code in dataset.encodings.items()}
-        return Fitted({**learner.tensors(), **packed}, reports)
+        return Fitted({**learner.tensors(), **packed}, *learned)
 
     def fields(self, config: TwoTowerConfig, catalog: Catalog) -> Mapping[Side, tuple[Field, ...]]:
         """The fields that it is to learn from; raises InvalidArgument for one not declared."""

@@ -186,7 +186,10 @@ def cancel(connection: Connection, operation_id: str) -> None:
 
 
 def _loss(losses: int) -> Failure:
-    message = f"{losses} workers took the operation up and were lost; see their logs"
+    message = (
+        f"{losses} workers took the operation up and were lost; see their logs, and whether the "
+        "system ended them for want of memory"
+    )
     return Failure("ABORTED", Reason.WORKER_LOST.value, message)
 
 

@@ -109,7 +109,7 @@ def _strengths(
     reader gave 5 stars, it finds others as well as 5 stars do, and better than half or ten times
     as much on top.)
     """
-    if served.feedback is Feedback.IMPLICIT:
+    if served.feedback is not Feedback.EXPLICIT:
         return np.ones(len(rows))
     tastes = served.item_vectors[:, : served.taste_dimension]
     on_top = np.einsum("nd,nd->n", tastes, tastes).mean(dtype=np.float64)

@@ -3,7 +3,16 @@
 from milvine.training.evaluation import evaluate
 from milvine.training.holdout import split
 from milvine.training.measuring import Measuring, measure
+from milvine.training.memory import memory_told
 from milvine.training.metrics import ranking_metrics
 from milvine.training.train import train
 
-__all__ = ["Measuring", "evaluate", "measure", "ranking_metrics", "split", "train"]
+__all__ = [
+    "Measuring",
+    "evaluate",
+    "measure",
+    "memory_told",
+    "ranking_metrics",
+    "split",
+    "train",
+]

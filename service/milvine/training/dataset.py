@@ -16,17 +16,19 @@ from milvine.domain.catalog import Catalog, Field
 from milvine.domain.entity import Side
 from milvine.domain.errors import FailedPrecondition, Reason
 from milvine.domain.model import ModelConfig
-from milvine.models.base import Dataset, Feedback, ReadsFields
+from milvine.models.base import Dataset, Feedback, Histories, ReadsFields
 from milvine.models.families import family_of
 from milvine.models.fields import Encoding
 from milvine.models.histories import history_of, teaches
 from milvine.models.vocabulary import Vocabulary
 
+_NOTHING_LIKED = (
+    "none of its {rows:,} interactions has an event type with a weight over 0 and a value from "
+    "its liked_from; record such interactions, or lower the event type's liked_from"
+)
 _MISSING = {
-    Feedback.IMPLICIT: (
-        "none of its {rows:,} interactions has an event type with a weight over 0 and a value from "
-        "its liked_from; record such interactions, or lower the event type's liked_from"
-    ),
+    Feedback.IMPLICIT: _NOTHING_LIKED,
+    Feedback.ORDERED: _NOTHING_LIKED,
     Feedback.EXPLICIT: (
         "none of its {rows:,} interactions is a rating; record interactions of an event type whose "
         "values mean RATING, or train a family that learns from implicit feedback"
@@ -50,13 +52,17 @@ def build(events: pa.Table, catalog: Catalog, feedback: Feedback) -> Dataset:
         feedback: What the family learns from.
 
     Raises:
-        FailedPrecondition: When nothing teaches such a family.
+        FailedPrecondition: When nothing teaches such a family, or it needs an order of time and
+            there is none.
     """
     taught = events.filter(pa.array(teaches(events, catalog, feedback)))
     if not len(taught):
         raise _no_data(catalog, feedback, len(events))
     users, items = Vocabulary.of(taught["user_id"]), Vocabulary.of(taught["item_id"])
-    return Dataset(users, items, history_of(taught, catalog, feedback, items=items, users=users))
+    histories = history_of(taught, catalog, feedback, items=items, users=users)
+    if feedback is Feedback.ORDERED:
+        _check_order(histories, catalog)
+    return Dataset(users, items, histories)
 
 
 def dataset_of(
@@ -140,6 +146,18 @@ def fingerprint(dataset: Dataset) -> str:
             for array in (features.offsets, features.tokens, features.weights, features.numbers):
                 digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def _check_order(histories: Histories, catalog: Catalog) -> None:
+    """Raise where users with several items have each of them at one time."""
+    following = histories.users[1:] == histories.users[:-1]
+    if following.any() and not (histories.times[1:] > histories.times[:-1])[following].any():
+        raise FailedPrecondition(
+            f"the catalog {catalog.id!r} has no order of time: every user's interactions are of "
+            "one moment; record each with its event_time, or train a family that needs no order",
+            Reason.NO_TIME_ORDER,
+            {"catalog_id": catalog.id},
+        )
 
 
 def _no_data(catalog: Catalog, feedback: Feedback, rows: int) -> FailedPrecondition:

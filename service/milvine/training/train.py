@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from milvine.artifacts.store import Artifacts
+from milvine.artifacts import Artifacts, CheckpointFile
 from milvine.domain.catalog import Catalog
 from milvine.domain.entity import from_micros
 from milvine.domain.errors import Cancelled
@@ -46,6 +48,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     report: Callable[[TrainProgress], None],
     cancelled: IsCancelled,
     read_fields: ReadFields | None = None,
+    checkpoints: str = "",
 ) -> Model:
     """Train a model, measure it on what is held out, train it again on everything and store it.
 
@@ -63,25 +66,34 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
         cancelled: Asked often enough that a cancel takes effect within a second.
         read_fields: Reads items and users, for families that learn from their fields; None: there
             is nothing to read.
+        checkpoints: The folder among the artifacts where its fits keep their state, and go on from
+            what they find; empty: nowhere. Whoever gives it removes it.
+
+    Returns:
+        The model. Where its `divergence` is not empty, it has the best weights of a fit whose loss
+        was finite no longer, which need not have had everything.
 
     Raises:
         InvalidArgument: When a setting is out of its range, or names a field that is not declared.
-        FailedPrecondition: When nothing teaches the family, or its loss is no longer finite.
+        FailedPrecondition: When nothing teaches the family, or its loss is no longer finite and
+            no weights are kept.
         Cancelled: When `cancelled` says so; nothing is stored then.
         Unavailable: When the artifacts can't be written.
     """
     config = filled(config)
-    work = _Work(config, holdout, device, report, cancelled)
+    keeper = _Keeper(artifacts, checkpoints, config, device) if checkpoints else None
+    work = _Work(config, holdout, device, report, cancelled, keeper)
     report(TrainProgress(TrainStage.READING, 0.0))
     dataset = dataset_of(table, catalog, config, read_fields)
-    measured = holdout.method is not HoldoutMethod.NONE
-    evaluation = work.measure(dataset, table, catalog) if measured else None
-    if event_types and holdout.method is HoldoutMethod.GIVEN:
-        taught = pc.is_in(table["event_type"], value_set=pa.array(event_types, pa.string()))
-        dataset = dataset_of(table.filter(taught), catalog, config, read_fields)
-    start = time.perf_counter()
-    fitted = work.fit(dataset, TrainStage.FITTING)
-    seconds = time.perf_counter() - start
+    is_measured = holdout.method is not HoldoutMethod.NONE
+    measured = work.measure(dataset, table, catalog) if is_measured else None
+    if measured is not None and measured.fit.divergence:
+        dataset, fit = measured.dataset, measured.fit
+    else:
+        if event_types and holdout.method is HoldoutMethod.GIVEN:
+            taught = pc.is_in(table["event_type"], value_set=pa.array(event_types, pa.string()))
+            dataset = dataset_of(table.filter(taught), catalog, config, read_fields)
+        fit = work.fit(dataset, TrainStage.FITTING)
     work.step(TrainStage.SAVING)
     model = Model(
         id=model_id,
@@ -90,19 +102,58 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
         user_count=len(dataset.users),
         item_count=len(dataset.items),
         pair_count=len(dataset.histories.items),
-        dimension=fitted.item_vectors.shape[1],
+        dimension=fit.fitted.item_vectors.shape[1],
         data_fingerprint=fingerprint(dataset),
-        train_seconds=seconds,
-        epochs=fitted.epochs,
-        evaluation=evaluation,
+        train_seconds=fit.seconds,
+        epochs=fit.fitted.epochs,
+        evaluation=measured.evaluation if measured else None,
+        divergence=fit.divergence,
         event_types=event_types,
         display_name=display_name,
         create_time=datetime.now(UTC),
         latest_event_time=from_micros(int(dataset.histories.times.max())),
     )
-    tensors = {**fitted.tensors, POPULARITY: popularity(dataset)}
+    tensors = {**fit.fitted.tensors, POPULARITY: popularity(dataset)}
     artifacts.save(model_id, tensors, dataset.items.ids, _document(model))
     return model
+
+
+@dataclass(frozen=True, slots=True)
+class _Keeper:
+    """Where the fits of a training keep their checkpoints."""
+
+    artifacts: Artifacts
+    folder: str
+    config: ModelConfig
+    device: str
+
+    def checkpoint(self, dataset: Dataset, stage: TrainStage) -> CheckpointFile:
+        """The checkpoint of a step; it goes with the data, the settings and the kind of device."""
+        device, _, _ = self.device.partition(":")
+        parts = [fingerprint(dataset), asdict(self.config), device]
+        stamp = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return self.artifacts.checkpoint(self.folder, stage.lower(), stamp=stamp)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """A fit and how long it took."""
+
+    fitted: Fitted
+    seconds: float
+
+    @property
+    def divergence(self) -> str:
+        return self.fitted.divergence.message if self.fitted.divergence else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A fit on a part of the data and what it was worth."""
+
+    dataset: Dataset
+    fit: _Fit
+    evaluation: Evaluation | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,26 +165,29 @@ class _Work:
     device: str
     report: Callable[[TrainProgress], None]
     cancelled: IsCancelled
+    keeper: _Keeper | None
     holdout_epochs: list[EpochReport] = field(default_factory=list)
     epochs: list[EpochReport] = field(default_factory=list)
 
-    def measure(self, dataset: Dataset, events: pa.Table, catalog: Catalog) -> Evaluation | None:
+    def measure(self, dataset: Dataset, events: pa.Table, catalog: Catalog) -> _Measured:
         """Fit on what is not held out and measure on what is."""
         family = family_of(self.config)
         train, held_out = part(dataset, events, catalog, family.learns_from, self.holdout)
-        fitted = self.fit(with_history(train), TrainStage.FITTING_HOLDOUT)
+        learned = with_history(train)
+        fit = self.fit(learned, TrainStage.FITTING_HOLDOUT)
         self.step(TrainStage.EVALUATING)
-        return evaluate(
+        evaluation = evaluate(
             train,
             held_out,
-            family.encoder(family.config(self.config.settings), fitted.tensors),
-            fitted.item_vectors,
+            family.encoder(family.config(self.config.settings), fit.fitted.tensors),
+            fit.fitted.item_vectors,
             holdout=self.holdout,
             device=self.device,
             cancelled=self.cancelled,
         )
+        return _Measured(learned, fit, evaluation)
 
-    def fit(self, dataset: Dataset, stage: TrainStage) -> Fitted:
+    def fit(self, dataset: Dataset, stage: TrainStage) -> _Fit:
         """Fit and report each epoch."""
         self.step(stage)
         family = family_of(self.config)
@@ -143,11 +197,11 @@ class _Work:
             heard.append(epoch)
             self.tell(stage, epoch.epoch / epoch.epoch_count)
 
-        return family.fit(
-            dataset,
-            family.config(self.config.settings),
-            Run(self.device, on_epoch, self.cancelled),
-        )
+        checkpoint = self.keeper.checkpoint(dataset, stage) if self.keeper else None
+        run = Run(self.device, on_epoch, self.cancelled, checkpoint)
+        start = time.perf_counter()
+        fitted = family.fit(dataset, family.config(self.config.settings), run)
+        return _Fit(fitted, time.perf_counter() - start)
 
     def step(self, stage: TrainStage) -> None:
         """Report that a step begins, unless the training is cancelled."""

@@ -98,7 +98,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: a limit of the service is reached."""
     ERROR_REASON_TRAINING_DIVERGED: _ErrorReason.ValueType  # 29
     """FAILED_PRECONDITION: a training's loss is no longer finite. Look for extreme
-    values among the interactions and the settings.
+    values among the interactions and the settings. Metadata `model_id`
+    is the model that has its best weights until then, where they are kept.
+    """
+    ERROR_REASON_NO_TIME_ORDER: _ErrorReason.ValueType  # 30
+    """FAILED_PRECONDITION: the family learns from the order of interactions, and
+    every user's are of one moment. Record them with their `event_time`.
+    """
+    ERROR_REASON_OUT_OF_MEMORY: _ErrorReason.ValueType  # 31
+    """RESOURCE_EXHAUSTED: the training needs more memory than its worker has.
+    Lower the settings that the message names, or give the worker more.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -182,6 +191,15 @@ ERROR_REASON_LIMIT_REACHED: ErrorReason.ValueType  # 28
 """RESOURCE_EXHAUSTED: a limit of the service is reached."""
 ERROR_REASON_TRAINING_DIVERGED: ErrorReason.ValueType  # 29
 """FAILED_PRECONDITION: a training's loss is no longer finite. Look for extreme
-values among the interactions and the settings.
+values among the interactions and the settings. Metadata `model_id`
+is the model that has its best weights until then, where they are kept.
+"""
+ERROR_REASON_NO_TIME_ORDER: ErrorReason.ValueType  # 30
+"""FAILED_PRECONDITION: the family learns from the order of interactions, and
+every user's are of one moment. Record them with their `event_time`.
+"""
+ERROR_REASON_OUT_OF_MEMORY: ErrorReason.ValueType  # 31
+"""RESOURCE_EXHAUSTED: the training needs more memory than its worker has.
+Lower the settings that the message names, or give the worker more.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -42,6 +42,7 @@ class Model(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EVENT_TYPES_FIELD_NUMBER: _builtins.int
     LATEST_EVENT_TIME_FIELD_NUMBER: _builtins.int
+    DIVERGENCE_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """The id, given by the service."""
     catalog_id: _builtins.str
@@ -60,6 +61,10 @@ class Model(_message.Message):
     """The dimensions of its vectors."""
     data_fingerprint: _builtins.str
     """A digest of the interactions that it learned from."""
+    divergence: _builtins.str
+    """How its training diverged, for people; the model has the best weights until
+    there. Empty where the training ended well.
+    """
     @_builtins.property
     def config(self) -> Global___ModelConfig:
         """The family and every setting as it was used, defaults filled in."""
@@ -110,10 +115,11 @@ class Model(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         event_types: _abc.Iterable[_builtins.str] | None = ...,
         latest_event_time: _timestamp_pb2.Timestamp | None = ...,
+        divergence: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "create_time", b"create_time", "evaluation", b"evaluation", "latest_event_time", b"latest_event_time", "train_duration", b"train_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "config", b"config", "create_time", b"create_time", "data_fingerprint", b"data_fingerprint", "dimension", b"dimension", "display_name", b"display_name", "epochs", b"epochs", "evaluation", b"evaluation", "event_types", b"event_types", "item_count", b"item_count", "latest_event_time", b"latest_event_time", "model_id", b"model_id", "pair_count", b"pair_count", "train_duration", b"train_duration", "user_count", b"user_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "config", b"config", "create_time", b"create_time", "data_fingerprint", b"data_fingerprint", "dimension", b"dimension", "display_name", b"display_name", "divergence", b"divergence", "epochs", b"epochs", "evaluation", b"evaluation", "event_types", b"event_types", "item_count", b"item_count", "latest_event_time", b"latest_event_time", "model_id", b"model_id", "pair_count", b"pair_count", "train_duration", b"train_duration", "user_count", b"user_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

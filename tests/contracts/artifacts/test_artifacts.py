@@ -22,6 +22,7 @@ TENSORS = {
     "item_vectors": np.arange(12, dtype=np.float32).reshape(3, 4),
     "item_popularity": np.array([3, 2, 1]),
     "double": np.array([[0.1]]),
+    "number": np.array(0.5, np.float32),
     "flags": np.array([True, False]),
     "nothing": np.zeros((0, 4), np.float32),
 }

@@ -220,6 +220,7 @@ def test_model_message():
         ),
         display_name="first",
         event_types=("view",),
+        divergence="the training diverged",
         create_time=datetime(2026, 1, 1, tzinfo=UTC),
         latest_event_time=datetime(2025, 1, 1, tzinfo=UTC),
     )

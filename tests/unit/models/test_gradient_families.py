@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from milvine.domain.errors import Cancelled, FailedPrecondition, InvalidArgument
+from milvine.domain.errors import Cancelled, InvalidArgument, Reason
 from milvine.models import Run, families
 from milvine.models.base import ITEM_VECTORS, Tensors
 from tests.unit.models.worlds import checkerboard, dataset_of, fit, low_rank
@@ -51,7 +51,7 @@ def test_resumed_fit_equals_a_straight_one(family, patience):
     kept, config = _interrupted(family, dataset, settings, after=3)
     heard = []
     resumed = families[family].fit(dataset, config, Run(on_epoch=heard.append, checkpoints=kept))
-    assert [report.epoch for report in heard] == [4, 5, 6]
+    assert [report.epoch for report in heard] == [1, 2, 3, 4, 5, 6]
     assert straight.tensors.keys() == resumed.tensors.keys()
     assert all(np.array_equal(straight.tensors[k], resumed.tensors[k]) for k in straight.tensors)
     measured = [(report.epoch, report.loss, report.metric) for report in straight.epochs]
@@ -92,21 +92,22 @@ class _Ending(Kept):
         self.states = [{**state, "reports": np.concatenate([reports, reports[-1:], reports[-1:]])}]
 
 
-def test_divergence_tells_of_the_checkpoint_that_is_kept(family):
-    """A loss that is not finite ends the fit; the checkpoint has finite weights, and is named."""
+def test_divergence_keeps_the_best_weights(family):
+    """A loss that is not finite ends the fit with the weights of its checkpoint, and says so."""
     dataset, kept = dataset_of(family, checkerboard(20)), Kept()
     kind = families[family]
-    config = kind.config(SMALL | {"learning_rate": 0.01, "batch_size": 2**20})
-    kind.fit(dataset, config, Run(cancelled=lambda: False, checkpoints=kept))
-    first = Kept()
-    first.states = kept.states[:1]
-    poisoned = families[family].config(
-        SMALL | {"learning_rate": 1e30, "batch_size": 2**20, "epochs": 50}
-    )
-    with pytest.raises(FailedPrecondition, match=r"not finite.*weights, of epoch \d, are kept"):
-        kind.fit(dataset, poisoned, Run(checkpoints=first))
-    best = {k: v for k, v in first.states[0].items() if k.startswith("network.")}
-    assert all(np.isfinite(array).all() for array in best.values())
+    settings = SMALL | {"learning_rate": 0.01, "batch_size": 2**20, "epochs": 1}
+    sound = kind.fit(dataset, kind.config(settings), Run(checkpoints=kept))
+    poisoned = kind.config(settings | {"learning_rate": 1e30, "epochs": 50})
+    fitted = kind.fit(dataset, poisoned, Run(checkpoints=kept))
+    assert fitted.divergence.reason is Reason.TRAINING_DIVERGED
+    last = len(fitted.epochs)
+    assert f"the loss of epoch {last + 1} is not finite" in fitted.divergence.message
+    told = f"lower learning_rate, which is 1e+30; the best weights until then, of epoch {last}, are"
+    assert told in fitted.divergence.message
+    assert all(np.isfinite(array).all() for array in fitted.tensors.values())
+    if last == 1:
+        assert np.array_equal(fitted.item_vectors, sound.item_vectors)
 
 
 def test_cancel_is_asked_before_each_step(family):

@@ -88,6 +88,7 @@ def test_pairs_are_united_as_the_definition_says(rows):
 def test_request_time_equals_training(rows, shuffle):
     """A user's history at request time is what training made of the same events, in any order."""
     rows += [("u0", "i0", "view", None, 1), ("u0", "i0", "rate", 4.0, 1)]
+    rows += [("u9", "i0", "view", None, 1), ("u9", "i1", "view", None, 2)]  # there is an order
     shuffled = rows[:]
     shuffle.shuffle(shuffled)
     for feedback in Feedback:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from milvine.artifacts import Artifacts
-from milvine.domain.errors import Cancelled, FailedPrecondition, InvalidArgument
+from milvine.domain.errors import Cancelled, FailedPrecondition, InvalidArgument, Reason
 from milvine.domain.model import Holdout, HoldoutMethod, ModelConfig
 from milvine.domain.progress import TrainStage
 from milvine.models import families
@@ -37,6 +37,7 @@ def _train(artifacts, family="als", rows=None, holdout=None, **options):
         device="cpu",
         report=options.pop("report", lambda _: None),
         cancelled=options.pop("cancelled", lambda: False),
+        checkpoints=options.pop("checkpoints", ""),
     )
 
 
@@ -124,3 +125,107 @@ def test_no_data(artifacts, family):
     with pytest.raises(FailedPrecondition):
         _train(artifacts, family, rows=[])
     assert not artifacts.exists("m1")
+
+
+GRADIENT = {"bpr", "lightgcn", "mult_vae", "neural_cf", "sasrec", "softmax_mf", "two_tower"}
+
+
+def _stopped(artifacts, family, *, stage, epochs, **options):
+    """A training that is stopped after so many epochs of a step; what it told."""
+    heard = []
+
+    def cancelled():
+        last = heard[-1] if heard else None
+        told = last and (
+            last.holdout_epochs if stage is TrainStage.FITTING_HOLDOUT else last.epochs
+        )
+        return bool(told and last.stage is stage and len(told) >= epochs)
+
+    with pytest.raises(Cancelled):
+        _train(
+            artifacts, family, report=heard.append, cancelled=cancelled, checkpoints="c", **options
+        )
+
+
+@pytest.mark.parametrize("stage", [TrainStage.FITTING_HOLDOUT, TrainStage.FITTING])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_training_that_goes_on_equals_a_straight_one(tmp_path, family, stage):
+    """Model and measures are the same, and watchers are told every epoch, once each."""
+    heard, settings = [], {"embedding_size": 4, "epochs": 4}
+    straight = _train(first := Artifacts(str(tmp_path / "1")), family, settings=settings)
+    other = Artifacts(str(tmp_path / "2"))
+    _stopped(other, family, stage=stage, epochs=2, settings=settings)
+    assert not other.exists("m1")
+
+    again = _train(other, family, settings=settings, report=heard.append, checkpoints="c")
+
+    assert (again.evaluation, again.data_fingerprint) == (
+        straight.evaluation,
+        straight.data_fingerprint,
+    )
+    tensors = [place.load("m1").tensors for place in (first, other)]
+    assert tensors[0].keys() == tensors[1].keys()
+    assert all(np.array_equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
+    for epochs in (heard[-1].holdout_epochs, heard[-1].epochs):
+        assert [report.epoch for report in epochs] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("change", ["data", "settings"])
+def test_a_checkpoint_of_something_else_is_not_used(tmp_path, change):
+    """Where the data or the settings changed, the training begins anew."""
+    rows, settings = checkerboard(12), {"embedding_size": 4, "epochs": 4}
+    artifacts = Artifacts(str(tmp_path / "2"))
+    _stopped(artifacts, "bpr", stage=TrainStage.FITTING, epochs=2, settings=settings, rows=rows)
+    if change == "data":
+        rows = rows[:-1]
+    else:
+        settings = settings | {"learning_rate": 0.01}
+
+    _train(artifacts, "bpr", settings=settings, rows=rows, checkpoints="c")
+
+    _train(straight := Artifacts(str(tmp_path / "1")), "bpr", settings=settings, rows=rows)
+    vectors = [place.load("m1").tensors["item_vectors"] for place in (straight, artifacts)]
+    assert np.array_equal(*vectors)
+
+
+DIVERGING = SETTINGS | {"learning_rate": 1e30, "batch_size": 2**20, "epochs": 50}
+"""Settings whose first pass, of one step, ends well."""
+
+
+@pytest.mark.parametrize("family", sorted(GRADIENT))
+@pytest.mark.parametrize("method", [HoldoutMethod.LATEST, HoldoutMethod.NONE])
+def test_a_model_that_diverged_says_so(artifacts, family, method):
+    """It has the finite weights of its checkpoint, and measures where some were held out."""
+    options = {"settings": DIVERGING, "holdout": Holdout(method), "checkpoints": "c"}
+    model = _train(artifacts, family, **options)
+    assert "lower learning_rate, which is 1e+30; the best weights" in model.divergence
+    assert len(model.epochs) < 50
+    assert (model.evaluation is None) == (method is HoldoutMethod.NONE)
+    tensors = artifacts.load("m1").tensors.values()
+    assert all(np.isfinite(tensor).all() for tensor in tensors)
+
+
+def test_divergence_without_a_checkpoint_stores_nothing(artifacts):
+    """Where no weights are kept, the training fails."""
+    with pytest.raises(FailedPrecondition) as caught:
+        _train(artifacts, "bpr", settings=DIVERGING)
+    assert caught.value.reason is Reason.TRAINING_DIVERGED
+    assert not artifacts.exists("m1")
+
+
+def test_order_needs_times(artifacts):
+    """A family of the order of events is refused where every user's are of one moment."""
+    rows = [(user, item, kind, value, 7) for user, item, kind, value, _ in checkerboard(12)]
+    with pytest.raises(FailedPrecondition, match="record each with its event_time") as caught:
+        _train(artifacts, "sasrec", rows=rows)
+    assert caught.value.reason is Reason.NO_TIME_ORDER
+    assert caught.value.metadata == {"catalog_id": "world"}
+    assert not artifacts.exists("m1")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_more_factors_than_items(artifacts, family):
+    """Vectors may have more dimensions than there are users and items."""
+    model = _train(artifacts, family, settings={"embedding_size": 64, "epochs": 2})
+    assert model.item_count < 64 <= model.dimension
+    assert np.isfinite(artifacts.load("m1").tensors["item_vectors"]).all()

@@ -56,6 +56,7 @@ def model_message(model: Model) -> model_pb2.Model:
         train_duration=duration(model.train_seconds),
         epochs=epoch_messages(model.epochs),
         event_types=model.event_types,
+        divergence=model.divergence,
         create_time=timestamp(model.create_time),
         latest_event_time=timestamp(model.latest_event_time),
     )
