@@ -14,8 +14,9 @@ SERVICES := $(wildcard protos/milvine/v1/*_service.proto)
 DATA ?= $(or $(MILVINE_DATA),data)/gowalla
 MODEL ?= als
 VECTORS ?= lite
+ENCODER ?= hashing
 
-.PHONY: bench bench-quality bench-ingest bench-serving bench-bulk bench-streaming bench-training up down
+.PHONY: bench bench-cold bench-quality bench-ingest bench-serving bench-bulk bench-streaming bench-training up down
 .PHONY: setup demo run test check protos image fmt ci clean
 
 setup: $(STAMP)
@@ -64,6 +65,10 @@ bench: bench-ingest bench-quality bench-serving bench-filters bench-exclude
 
 bench-quality: setup
 	$(BIN)/python -m tests.bench.quality "$(DATA)" --model "$(MODEL)" --vectors "$(VECTORS)"
+
+# DATA is a folder of goodbooks-10k; ENCODER=minilm needs the extra `text`.
+bench-cold: setup
+	$(BIN)/python -m tests.bench.cold "$(DATA)" --model "$(MODEL)" --encoder "$(ENCODER)"
 
 bench-ingest: setup
 	$(BIN)/python -m tests.bench.ingest

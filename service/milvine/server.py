@@ -24,9 +24,10 @@ from milvine.models import families
 from milvine.models.base import Family
 from milvine.records import Records
 from milvine.releases import Releases
-from milvine.retrieval import ActiveReleases, People, Popularity, Retriever
+from milvine.retrieval import ActiveReleases, MappedItems, People, Popularity, Retriever, TextSearch
 from milvine.settings import Settings, joined, no_port
 from milvine.stores import Stores
+from milvine.text import text_encoder
 from milvine.tls import server_credentials
 from milvine.training.device import resolve_device
 from milvine.vectors import Vectors
@@ -74,6 +75,15 @@ class LiveServices(Services):
             self._retriever = (vectors, made)
         return self._retriever[1]
 
+    @property
+    def text_search(self) -> TextSearch:
+        """Retrieval by text over the stores as they are connected now."""
+        records = self._stores.records
+        counted = self._counted(records)
+        return TextSearch(
+            self._stores.vectors, self._placed(records), self._active_releases, counted
+        )
+
     def _placed(self, records: Records) -> People:
         """What is remembered of users outlives a connection to the vector store, too."""
         if self._people is None:
@@ -110,7 +120,10 @@ class LiveServices(Services):
     def _active_releases(self) -> ActiveReleases:
         if self._active is None:
             self._active = ActiveReleases(
-                self._stores.records, self._stores.artifacts, refresh_s=self._settings.refresh_s
+                self._stores.records,
+                self._stores.artifacts,
+                refresh_s=self._settings.refresh_s,
+                mapped=MappedItems(self._stores.records, self._stores.vectors),
             )
         return self._active
 
@@ -172,6 +185,7 @@ async def running(
     """
     if with_worker:
         resolve_device(settings.device)  # else the worker would end for it, again and again
+    text_encoder(settings.text_encoder)
     stores = Stores(settings)
     registry = CollectorRegistry()
     probe = health.aio.HealthServicer()

@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from milvine.domain.errors import InvalidArgument
+from milvine.text import check_name
 
 MOST_PROCESSES = 256
 
@@ -96,6 +97,9 @@ class Settings(BaseSettings):
     device: str = "auto"
     """Where to train: `cpu`, `cuda`, `cuda:N`, or `auto` for CUDA where there is one."""
 
+    text_encoder: str = "hashing"
+    """What reads texts: `hashing`, `hashing:N` for N dimensions, or `minilm` of the extra text."""
+
     log_level: LogLevel = LogLevel.INFO
     """The least severe level to log: debug, info, warning, error, critical."""
     log_format: LogFormat = LogFormat.AUTO
@@ -136,6 +140,13 @@ class Settings(BaseSettings):
         """Refuse a device before any training starts."""
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
             raise ValueError(f"must be auto, cpu, cuda or cuda:N, is {name!r}")
+        return name
+
+    @field_validator("text_encoder")
+    @classmethod
+    def _is_encoder(cls, name: str) -> str:
+        """Refuse an encoder before anything is built with it."""
+        check_name(name)
         return name
 
     @property

@@ -17,6 +17,7 @@ from milvine.jobs.runner import Runner
 from milvine.releases import Follower, Sweeper
 from milvine.settings import Settings
 from milvine.stores import Stores
+from milvine.text import text_encoder
 from milvine.training.device import resolve_device
 
 log = structlog.get_logger(__name__)
@@ -59,9 +60,10 @@ async def _work(settings: Settings, stores: Stores, stopping: asyncio.Event) -> 
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     records, vectors, artifacts = stores.records, stores.vectors, stores.artifacts
     device = resolve_device(settings.device)
+    encoder = text_encoder(settings.text_encoder)
     runner = Runner(
         records,
-        handlers(records, vectors, artifacts, device=device),
+        handlers(records, vectors, artifacts, device=device, encoder=encoder),
         worker_id=worker_id,
         lease_s=settings.lease_s,
     )

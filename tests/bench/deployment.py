@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -56,8 +57,17 @@ class Deployment:
 
 
 @contextmanager
-def deployment(folder: Path, engine: Engine, *, processes: int = 1) -> Iterator[Deployment]:
-    """Run a server of some processes, its worker and the engine; nothing is left afterwards."""
+def deployment(
+    folder: Path,
+    engine: Engine,
+    *,
+    processes: int = 1,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Deployment]:
+    """Run a server of some processes, its worker and the engine; nothing is left afterwards.
+
+    `environment` has further settings.
+    """
     milvus = nullcontext("") if engine is Engine.LITE else engine.run(folder)
     with milvus as uri:
         (port,) = free_ports(1)
@@ -68,18 +78,18 @@ def deployment(folder: Path, engine: Engine, *, processes: int = 1) -> Iterator[
             port=port,
             processes=processes,
         )
-        with _process(folder, settings) as pid:
+        with _process(folder, _environment(settings) | environment, settings) as pid:
             yield Deployment(f"127.0.0.1:{port}", settings, pid)
 
 
 @contextmanager
-def _process(folder: Path, settings: Settings) -> Iterator[int]:
+def _process(folder: Path, environment: Mapping[str, str], settings: Settings) -> Iterator[int]:
     log = folder / "milvine.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "milvine", "serve"],
             cwd=folder,
-            env=_environment(settings),
+            env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,

@@ -46,7 +46,7 @@ def options(*commands: tuple[str, ...]) -> set[str]:
             "cli.md",
             options(
                 *(("recommend",), ("rank",), ("audience",), ("similar",)),
-                *(("popular",), ("recommend-all",), ("serve",), ("operations",)),
+                *(("popular",), ("search",), ("recommend-all",), ("serve",), ("operations",)),
             )
             | SHARED,
         ),

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import partial
 
-from milvine.api.convert import bulk, popularity
+from milvine.api.convert import bulk, popularity, search
 from milvine.api.convert import retrieval as convert
 from milvine.api.convert.values import required_id
 from milvine.api.recent import RecentCatalogs
 from milvine.api.services import Context, Services
 from milvine.domain.entity import Side
-from milvine.domain.query import Subject
+from milvine.domain.query import Subject, TextQuery
 from milvine.retrieval import recommend_all
 from milvine.v1 import retrieval_service_pb2 as pb
 from milvine.v1 import retrieval_service_pb2_grpc
@@ -131,6 +131,21 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
             async for page in pages:
                 for message in bulk.page_messages(page):
                     yield message
+
+    async def SearchItems(
+        self, request: pb.SearchItemsRequest, context: Context
+    ) -> pb.SearchItemsResponse:
+        catalog_id = required_id(request.catalog_id, "catalog_id")
+        text, fusion = search.query_text(request.query), search.fusion(request)
+        messages = [request.subject] if request.HasField("subject") else []
+        subjects = await self._subjects(catalog_id, messages, ["subject"][: len(messages)])
+        query = TextQuery(text, subjects[0] if subjects else None, fusion)
+        selection = search.searched(request)
+        timeout_s = self._services.timeout_s(context)
+        found = await self._services.text_search.find(
+            catalog_id, query, selection, timeout_s=timeout_s
+        )
+        return search.found_message(found)
 
     async def GetEmbeddings(
         self, request: pb.GetEmbeddingsRequest, context: Context

@@ -10,7 +10,7 @@ import grpc
 from milvine.models.base import Family
 from milvine.records import Records
 from milvine.releases import Releases
-from milvine.retrieval import Retriever
+from milvine.retrieval import Retriever, TextSearch
 
 Context: TypeAlias = grpc.aio.ServicerContext
 _MAX_TIMEOUT_S = 3_600.0
@@ -29,6 +29,10 @@ class Services(Protocol):
     @property
     def retriever(self) -> Retriever:
         """Retrieval."""
+
+    @property
+    def text_search(self) -> TextSearch:
+        """Retrieval by what items say."""
 
     @property
     def releases(self) -> Releases:

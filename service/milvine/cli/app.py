@@ -37,6 +37,7 @@ _COMMANDS = {
     "rank": _Entry("fitting:rank", "Put named items into the order in which they fit someone."),
     "audience": _Entry("fitting:audience", "Find the users whom an item fits."),
     "similar": _Entry("retrieval:similar", "Find items like an item, or users like a user."),
+    "search": _Entry("searching:search", "Find items by what they say."),
     "popular": _Entry("retrieval:popular", "Find what trends, or was ever popular."),
     "history": _Entry("retrieval:history", "Show what a user did, latest first."),
     "operations": _Entry("operations:operations", "List long work, or cancel it."),

@@ -27,7 +27,7 @@ _REPEATABLE = {
     "milvine.v1.ModelService": "GetModel ListModels",
     "milvine.v1.ReleaseService": "GetRelease ListReleases ActivateRelease",
     "milvine.v1.RetrievalService": (
-        "Recommend BatchRecommend SimilarItems SimilarUsers GetEmbeddings"
+        "Recommend BatchRecommend SimilarItems SimilarUsers GetEmbeddings SearchItems"
     ),
     "google.longrunning.Operations": "GetOperation ListOperations WaitOperation CancelOperation",
 }

@@ -520,6 +520,52 @@ class Client:
         )
         return recommend_all(self._caller, self._retrieval.RecommendAll, request)
 
+    async def search_items(  # noqa: PLR0913 - what the request has
+        self,
+        catalog_id: str,
+        query: str,
+        *,
+        user: str | None = None,
+        history: Sequence[types.HistoryEvent | str] | None = None,
+        weights: tuple[float, float] | None = None,
+        page_size: int = 0,
+        filter: str = "",  # noqa: A002 - the request's name
+        filter_params: Mapping[str, types.Parameter] | None = None,
+        exclude: Iterable[str] = (),
+        exclude_seen: bool = False,
+        return_fields: Sequence[str] = (),
+        release: str = "",
+        strong: bool = False,
+    ) -> types.FoundItems:
+        """Find the items whose texts are most like a query's, for anyone or for someone.
+
+        Args:
+            catalog_id: the catalog.
+            query: what to search for.
+            user: for whom, the id of a user.
+            history: in place of a user, items or events, oldest first.
+            weights: of the text and of the fit to whom it is for; None: by reciprocal rank.
+            page_size: how many hits; 0: 10.
+            filter: what every hit must match, such as `year >= {year}`.
+            filter_params: the values of the filter's placeholders.
+            exclude: items that must not be among the hits.
+            exclude_seen: whether items of the history must not be, either.
+            return_fields: the fields to return with each hit; `["*"]`: all.
+            release: the release to ask; empty: the active one.
+            strong: whether to reflect every acknowledged interaction, of other servers too.
+        """
+        request = requests.search(catalog_id, query, user, history, weights)
+        request.page_size = page_size
+        request.filter = filter
+        request.exclude_item_ids.extend(exclude)
+        request.exclude_seen = exclude_seen
+        request.return_fields.extend(return_fields)
+        request.release_id = release
+        request.consistency = requests.consistency(strong=strong)
+        for name, value in types.value_messages(filter_params or {}).items():
+            request.filter_params[name].CopyFrom(value)
+        return types.found_items(await self._caller.call(self._retrieval.SearchItems, request))
+
     async def rank_items(  # noqa: PLR0913 - what the request has
         self,
         catalog_id: str,

@@ -106,6 +106,22 @@ async def interaction_batches(
         )
 
 
+def search(
+    catalog_id: str,
+    query: str,
+    user: str | None,
+    history: Sequence[HistoryEvent | str] | None,
+    weights: tuple[float, float] | None,
+) -> retrieval_service_pb2.SearchItemsRequest:
+    """A search by text, for whom, and how both orders become one."""
+    request = retrieval_service_pb2.SearchItemsRequest(catalog_id=catalog_id, query=query)
+    if user is not None or history is not None:
+        request.subject.CopyFrom(subject(user, history))
+    if weights is not None:
+        request.weights.text, request.weights.personal = weights
+    return request
+
+
 def subject(
     user: str | None = None,
     history: Sequence[HistoryEvent | str] | None = None,

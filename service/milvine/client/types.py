@@ -127,6 +127,18 @@ class RankedItems:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundItems:
+    """Items by what they say, best first."""
+
+    hits: tuple[Hit, ...]
+    release_id: str
+    is_popular: bool
+    """Whether popularity stood in for a subject of whom nothing is known."""
+    is_short: bool
+    """Whether fewer items of the release match than were asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recommendation:
     """A ranked list for one subject, best first."""
 
@@ -274,6 +286,16 @@ def recommendation(message: retrieval_service_pb2.RecommendResponse) -> Recommen
     )
 
 
+def found_items(message: retrieval_service_pb2.SearchItemsResponse) -> FoundItems:
+    """The items of a message."""
+    return FoundItems(
+        hits=_hits(message.hits),
+        release_id=message.release_id,
+        is_popular=message.source == retrieval_pb2.SOURCE_POPULAR,
+        is_short=_is_short(message),
+    )
+
+
 def recommended_page(
     message: retrieval_service_pb2.RecommendAllResponse, done: int
 ) -> RecommendedPage:
@@ -356,7 +378,8 @@ def _is_short(
     | retrieval_service_pb2.SimilarUsersResponse
     | retrieval_service_pb2.FindAudienceResponse
     | retrieval_service_pb2.PopularItemsResponse
-    | retrieval_service_pb2.UserRecommendation,
+    | retrieval_service_pb2.UserRecommendation
+    | retrieval_service_pb2.SearchItemsResponse,
 ) -> bool:
     return message.shortfall == retrieval_pb2.SHORTFALL_NO_MORE_MATCHES
 

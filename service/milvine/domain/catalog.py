@@ -128,6 +128,11 @@ class Catalog:
     create_time: datetime | None = None
     update_time: datetime | None = None
 
+    @property
+    def text_fields(self) -> tuple[Field, ...]:
+        """The fields of items whose text describes them."""
+        return tuple(field for field in self.item_fields if field.embed_text)
+
     def event_type(self, name: str) -> EventType | None:
         """The event type of that name; the only one for an empty name; else None."""
         if not name and len(self.event_types) == 1:

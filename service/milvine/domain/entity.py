@@ -64,6 +64,11 @@ class Entity:
     update_time: datetime | None = None
 
 
+def text_of(fields: Mapping[str, FieldValue], names: Iterable[str]) -> str:
+    """The text that fields of those names make together, a line each; blank for no value."""
+    return "\n".join(str(fields[name]) for name in names if name in fields).strip()
+
+
 def id_fault(identifier: str) -> str | None:
     """What is wrong with an id of an item, user or event, in words; None for a good one."""
     size = len(identifier.encode("utf-8", "surrogatepass"))

@@ -58,6 +58,7 @@ class Reason(StrEnum):
     ARTIFACT_DAMAGED = "ARTIFACT_DAMAGED"
     LIMIT_REACHED = "LIMIT_REACHED"
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    NO_TEXT_INDEX = "NO_TEXT_INDEX"
 
 
 @dataclass(frozen=True, slots=True)

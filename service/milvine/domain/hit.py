@@ -87,6 +87,7 @@ class Source(StrEnum):
 
     PERSONAL = "PERSONAL"
     POPULAR = "POPULAR"
+    TEXT = "TEXT"
 
 
 class SearchMethod(StrEnum):

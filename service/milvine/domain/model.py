@@ -129,6 +129,23 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ContentSource:
+    """What a model's map from the content of items to their vectors was learned from."""
+
+    text_fields: tuple[str, ...]
+    """The names of the fields whose texts it reads."""
+    text_encoder: str
+    """The name of the encoder of texts."""
+    fingerprint: str
+    """What tells that encoder's vectors from others."""
+    item_count: int
+    """How many items it learned from."""
+    explained: float
+    """The share of the variance of items' vectors that their content explains, each item by a map
+    that was fitted without it; below 0 where content says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A trained model; its weights are the artifact of the same id."""
 
@@ -149,6 +166,8 @@ class Model:
     """How its training diverged; it has the best weights until there. Empty where it ended well."""
     display_name: str = ""
     create_time: datetime | None = None
+    content: ContentSource | None = None
+    """Where items without interactions have their vectors from; None: they have none."""
     latest_event_time: datetime | None = None
     """When the latest interaction was that it learned from; None: an earlier version's model."""
 

@@ -53,6 +53,35 @@ class ExamplesSubject:
 Subject: TypeAlias = UserSubject | HistorySubject | VectorSubject | ExamplesSubject
 
 
+@dataclass(frozen=True, slots=True)
+class ReciprocalRank:
+    """Two orders become one by the places in both."""
+
+    k: float = 60.0
+    """How little the first places stand out, over 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Two orders become one by both scores, scaled alike."""
+
+    text: float
+    personal: float
+
+
+Fusion: TypeAlias = ReciprocalRank | Weights
+
+
+@dataclass(frozen=True, slots=True)
+class TextQuery:
+    """What to search for, and for whom."""
+
+    text: str
+    subject: Subject | None = None
+    """None: for anyone."""
+    fusion: Fusion = ReciprocalRank()
+
+
 class Consistency(StrEnum):
     """Which writes an answer reflects."""
 
@@ -115,6 +144,17 @@ class PopularItems:
     is_short: bool
     """Whether fewer match, and were interacted with, than were asked for."""
     next_page_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundItems:
+    """Items by what they say, best first."""
+
+    hits: tuple[Hit, ...]
+    release_id: str
+    source: Source
+    is_short: bool
+    """Whether fewer match than were asked for."""
 
 
 @dataclass(frozen=True, slots=True)

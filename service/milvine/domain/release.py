@@ -28,6 +28,19 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class TextIndex:
+    """How a release has what its items say: a collection of text vectors."""
+
+    fields: tuple[str, ...]
+    """The names of the fields that the texts are made of."""
+    encoder: str
+    """The name of the encoder of texts."""
+    fingerprint: str
+    """What tells that encoder's vectors from others."""
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """A model made ready to serve, in collections of its own."""
 
@@ -49,6 +62,8 @@ class Release:
     attempt: int = 1
     """The operation's attempt that builds it. Each has collections of its own, so that a worker
     that was given up can't touch what the next one builds."""
+    text: TextIndex | None = None
+    """None where the catalog declared no text to embed when it was built."""
 
     def collection(self, side: Side) -> str:
         """The name of the physical collection of that side."""
@@ -58,13 +73,21 @@ class Release:
         """The name of the collection of that side's directions, for similarity by cosine."""
         return f"{self.catalog_id}_{side}_neighbours_{self._build}"
 
+    @property
+    def text_collection(self) -> str:
+        """The name of the collection of what items say."""
+        return f"{self.catalog_id}_item_texts_{self._build}"
+
     def collections(self, *sides: Side) -> list[str]:
         """The names of the collections of both sides, or of those that are named."""
-        return [
+        names = [
             name
             for side in sides or Side
             for name in (self.collection(side), self.neighbour_collection(side))
         ]
+        if self.text and Side.ITEM in (sides or Side):
+            names.append(self.text_collection)
+        return names
 
     @property
     def _build(self) -> str:

@@ -27,17 +27,23 @@ from milvine.jobs.payloads import (
 from milvine.jobs.runner import Handler, Job, Stop
 from milvine.records import Records, StrayKind
 from milvine.releases import Builder, LiveItems, live_items_of
-from milvine.training import Measuring, measure, memory_told, train
+from milvine.text import TextEncoder, text_encoder
+from milvine.training import Measuring, measure, memory_told, read_texts, train
 from milvine.vectors import CollectionMissing, CollectionNotLoaded, Vectors
 
 DELETE_S = 30.0
 
 
 def handlers(
-    records: Records, vectors: Vectors, artifacts: Artifacts, *, device: str
+    records: Records,
+    vectors: Vectors,
+    artifacts: Artifacts,
+    *,
+    device: str,
+    encoder: TextEncoder | None = None,
 ) -> Mapping[OperationKind, Handler]:
-    """The handler of each kind."""
-    tasks = _Tasks(records, vectors, artifacts, device)
+    """The handler of each kind; the encoder reads texts of items, by default the hashing one."""
+    tasks = _Tasks(records, vectors, artifacts, device, encoder or text_encoder("hashing"))
     return {
         OperationKind.TRAIN: tasks.train,
         OperationKind.EVALUATE: tasks.evaluate,
@@ -48,12 +54,18 @@ def handlers(
 
 class _Tasks:
     def __init__(
-        self, records: Records, vectors: Vectors, artifacts: Artifacts, device: str
+        self,
+        records: Records,
+        vectors: Vectors,
+        artifacts: Artifacts,
+        device: str,
+        encoder: TextEncoder,
     ) -> None:
         self._records = records
         self._vectors = vectors
         self._artifacts = artifacts
         self._device = device
+        self._encoder = encoder
 
     async def train(self, job: Job) -> TrainResult:
         request = from_json(TrainRequest, job.operation.request)
@@ -91,6 +103,7 @@ class _Tasks:
             report=job.report,
             cancelled=job.must_stop.is_set,
             read_fields=partial(self._records.entities.table, catalog.id),
+            texts=read_texts(self._records, catalog, self._encoder),
             checkpoints=checkpoints,
         )
         return self._records.models.create(model, made_by=job.operation)
@@ -121,20 +134,21 @@ class _Tasks:
     def _evaluate(self, request: EvaluateRequest, job: Job, live: LiveItems | None) -> None:
         model = self._records.models.get(request.model_id)
         read = request.holdout.read(model.event_types)
-        evaluation = measure(
-            self._records.interactions.scan(model.catalog_id, event_types=read or None),
-            self._records.catalogs.get(model.catalog_id),
-            model,
-            request.holdout,
-            Measuring(
-                self._artifacts,
-                self._device,
-                job.report,
-                job.must_stop.is_set,
-                partial(self._records.entities.table, model.catalog_id),
-            ),
-            live=live,
-        )
+        with memory_told(model.config):
+            evaluation = measure(
+                self._records.interactions.scan(model.catalog_id, event_types=read or None),
+                self._records.catalogs.get(model.catalog_id),
+                model,
+                request.holdout,
+                Measuring(
+                    self._artifacts,
+                    self._device,
+                    job.report,
+                    job.must_stop.is_set,
+                    partial(self._records.entities.table, model.catalog_id),
+                ),
+                live=live,
+            )
         self._records.models.set_evaluation(model.id, evaluation, made_by=job.operation)
 
     async def _live_items(self, request: EvaluateRequest) -> LiveItems:
@@ -144,7 +158,7 @@ class _Tasks:
 
     async def publish(self, job: Job) -> PublishResult:
         request = from_json(PublishRequest, job.operation.request)
-        builder = Builder(self._records, self._vectors, self._artifacts)
+        builder = Builder(self._records, self._vectors, self._artifacts, encoder=self._encoder)
         await builder.build(request, job.operation, job.report)
         return PublishResult(request.release_id)
 

@@ -49,7 +49,7 @@ def history_of(
             read only where `users` is given.
         catalog: Declares the event types.
         feedback: What the family learns from.
-        items: The items that have a row.
+        items: The items that have a row; those that came after its fixed rows are left out.
         users: A history each, in this order; None: all events are of one user.
     """
     item_rows = items.rows(events["item_id"])
@@ -61,7 +61,8 @@ def history_of(
     values = _values(events)
     # What was stored under laxer rules must not make a sum infinite.
     bounded = np.clip(values, -MAX_VALUE, MAX_VALUE)
-    known = (item_rows >= 0) & (user_rows >= 0) & (rules.weights[kinds] > 0)
+    learned = (item_rows >= 0) & (item_rows < items.fixed)
+    known = learned & (user_rows >= 0) & (rules.weights[kinds] > 0)
     if feedback is Feedback.EXPLICIT:
         known &= rules.is_rating[kinds]
         strengths = bounded

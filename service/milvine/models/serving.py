@@ -23,6 +23,7 @@ from milvine.models.base import (
     Scorer,
     Tensors,
 )
+from milvine.models.content import ContentMap
 from milvine.models.families import family_of
 from milvine.models.fields import Encoding
 from milvine.models.vocabulary import Vocabulary
@@ -54,10 +55,8 @@ class ServingModel:
     """A model that encodes users; safe to use from several threads."""
 
     model: Model
-    learned: Vocabulary
-    """The items that histories are read by: those of the training data."""
     items: Vocabulary
-    """The items that have a vector: those that it learned, then new ones."""
+    """Those that the model learned, and after these the ones that are placed by their content."""
     item_vectors: NDArray[np.float32]
     """(items, dimension)"""
     popularity: NDArray[np.int64]
@@ -67,8 +66,10 @@ class ServingModel:
     encoder: Encoder
     feedback: Feedback
     """What histories are made of for the encoder."""
+    content: ContentMap | None = None
+    """Places items by their content; None where the model learned none."""
     item_encoder: ItemEncoder | None = None
-    """How items that it did not learn get vectors; None: they get none."""
+    """Places items by their fields; None where the family does not."""
     user_encoding: Encoding | None = None
     """How the fields of users become features for the encoder; None: it reads none."""
     scorer: Scorer | None = None
@@ -84,18 +85,27 @@ class ServingModel:
         """The leading dimensions, which hold the taste; biases follow them."""
         return self.encoder.taste_dimension
 
-    def with_items(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> ServingModel:
-        """The same model with more items that it did not learn, and their vectors (n, dimension).
+    @property
+    def places_items(self) -> bool:
+        """Whether items that it did not learn may have vectors."""
+        return self.content is not None or self.item_encoder is not None
 
-        Nobody of the training data has them.
-        """
-        rows = np.arange(len(self.items), len(self.items) + len(ids))
+    def with_items(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> ServingModel:
+        """The model with items that it did not learn, (n, dimension); known ones move."""
+        rows = self.items.rows(ids)
+        added = np.flatnonzero(rows < 0)
+        known = np.flatnonzero(rows >= self.items.fixed)
+        kept = self.item_vectors
+        if len(known):
+            kept = kept.copy()
+            kept[rows[known]] = vectors[known]
+        count = len(self.items)
         return replace(
             self,
-            items=self.items.and_more(ids),
-            item_vectors=np.concatenate([self.item_vectors, vectors]),
-            popularity=np.concatenate([self.popularity, np.zeros(len(ids), np.int64)]),
-            by_popularity=np.concatenate([self.by_popularity, rows]),
+            items=self.items.extended([ids[place] for place in added.tolist()]),
+            item_vectors=np.concatenate([kept, vectors[added]]),
+            popularity=np.append(self.popularity, np.zeros(len(added), np.int64)),
+            by_popularity=np.append(self.by_popularity, np.arange(count, count + len(added))),
         )
 
 
@@ -109,21 +119,20 @@ def load_serving_model(artifacts: ModelStore, model: Model) -> ServingModel:
     stored = artifacts.load(model.id)
     family = family_of(model.config)
     config = family.config(model.config.settings)
-    counts = stored.tensors[POPULARITY].astype(np.int64, copy=False)
-    items = Vocabulary(stored.item_ids)
     encodings = family.encodings(stored.tensors) if isinstance(family, ReadsFields) else {}
     item_encoder = None
     if isinstance(family, EncodesItems):
         item_encoder = family.item_encoder(config, stored.tensors)
+    counts = stored.tensors[POPULARITY].astype(np.int64, copy=False)
     return ServingModel(
         model=model,
-        learned=items,
-        items=items,
+        items=Vocabulary(stored.item_ids),
         item_vectors=stored.tensors[ITEM_VECTORS].astype(np.float32, copy=False),
         popularity=counts,
         by_popularity=np.argsort(-counts, kind="stable"),
         encoder=family.encoder(config, stored.tensors),
         feedback=family.learns_from,
+        content=ContentMap.of(stored.tensors),
         item_encoder=item_encoder,
         user_encoding=encodings.get(Side.USER),
         scorer=family.scorer(config, stored.tensors) if isinstance(family, RanksAnew) else None,

@@ -17,12 +17,11 @@ _FEW = 4_096
 class Vocabulary:
     """Ids in a fixed order; the row of an id is its place."""
 
-    def __init__(
-        self, ids: pa.Array | Sequence[str], *, beginning: Vocabulary | None = None
-    ) -> None:
-        """The vocabulary of ids, the first of which may be another vocabulary's."""
+    def __init__(self, ids: pa.Array | Sequence[str]) -> None:
         self.ids: pa.StringArray = ids if isinstance(ids, pa.Array) else pa.array(ids, pa.string())
-        self._beginning = beginning
+        self.fixed = len(self.ids)
+        """How many leading rows mean the same in every process: of items, those that the model
+        learned. Those after them came later."""
 
     @classmethod
     def of(cls, ids: pa.ChunkedArray) -> Vocabulary:
@@ -33,25 +32,18 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
-    def fixed(self) -> int:
-        """How many leading rows never change; those of `and_more` differ between processes."""
-        return len(self) if self._beginning is None else len(self._beginning)
-
-    def and_more(self, ids: Sequence[str]) -> Vocabulary:
-        """These ids, whose rows stay, and then others."""
-        first = self._beginning or self
-        every = pa.concat_arrays([self.ids, pa.array(ids, pa.string())])
-        return Vocabulary(every, beginning=first)
+    def extended(self, ids: Sequence[str]) -> Vocabulary:
+        """The vocabulary with more ids after its own."""
+        longer = Vocabulary(pa.concat_arrays([self.ids, pa.array(ids, pa.string())]))
+        longer.fixed = self.fixed
+        return longer
 
     def rows(self, ids: pa.Array | pa.ChunkedArray | Sequence[str]) -> NDArray[np.int32]:
         """The rows of ids; -1 for an id that is not in the vocabulary."""
         if len(ids) <= _FEW:
+            known = self._rows
             texts = ids.to_pylist() if isinstance(ids, (pa.Array, pa.ChunkedArray)) else ids
-            rows = np.array([self._rows.get(text, -1) for text in texts], np.int32)
-            if self._beginning is None:
-                return rows
-            return np.maximum(rows, self._beginning.rows(texts))
+            return np.array([known.get(text, -1) for text in texts], np.int32)
         found = pc.index_in(ids, value_set=self.ids)
         return np.asarray(pc.fill_null(found, -1).to_numpy(), np.int32)
 
@@ -62,6 +54,4 @@ class Vocabulary:
 
     @cached_property
     def _rows(self) -> dict[str, int]:
-        """The rows of the ids that are no other vocabulary's."""
-        start = 0 if self._beginning is None else self.fixed
-        return {text: row for row, text in enumerate(self.ids[start:].to_pylist(), start)}
+        return {text: row for row, text in enumerate(self.ids.to_pylist())}

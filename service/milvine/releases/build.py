@@ -11,16 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvine.artifacts import Artifacts
+from milvine.domain.catalog import Catalog
 from milvine.domain.entity import Side
 from milvine.domain.errors import FailedPrecondition, Reason
 from milvine.domain.operation import Operation
 from milvine.domain.progress import PublishProgress, PublishStage
-from milvine.domain.release import Gate, PublishRequest, Release, ReleaseState
+from milvine.domain.release import Gate, PublishRequest, Release, ReleaseState, TextIndex
 from milvine.models.serving import ServingModel, load_serving_model
 from milvine.records import Records
 from milvine.releases.follow import carry_changes
 from milvine.releases.gate import SAMPLE, best_scores, measure_recall
 from milvine.releases.lifecycle import Releases
+from milvine.releases.placing import encoded, with_new_items
 from milvine.releases.rows import (
     Chunk,
     Metadata,
@@ -29,10 +31,10 @@ from milvine.releases.rows import (
     live_items,
     read_metadata,
     read_users,
-    with_new_items,
 )
+from milvine.text import TextEncoder, text_encoder
 from milvine.vectors import CollectionSpec, Vectors
-from milvine.vectors.layout import Layout, layout
+from milvine.vectors.layout import Layout, layout, text_spec
 
 CHUNK = 4_000
 """Rows that are encoded and handed to the vector store at a time."""
@@ -49,13 +51,20 @@ class Source:
     served: ServingModel
     metadata: Mapping[Side, Metadata]
     items: NDArray[np.int64]
-    """The rows of the items that have a vector and are not deleted."""
+    """The rows of the model's items that are not deleted, and of those placed by content."""
     users: Users
 
     @property
     def counts(self) -> Mapping[Side, int]:
         """The rows of a collection of each side."""
         return {Side.ITEM: len(self.items), Side.USER: len(self.users.known)}
+
+    async def with_new_items(self) -> Source:
+        """With the items that the model did not learn, where what they say places them."""
+        items = self.metadata[Side.ITEM].fields
+        served = await with_new_items(self.served, items)
+        added = np.arange(len(self.served.items), len(served.items))
+        return replace(self, served=served, items=np.append(self.items, added))
 
     def chunks(self, side: Side) -> Iterator[Chunk]:
         """The rows of a collection of a side."""
@@ -81,7 +90,16 @@ class _Steps:
 class Builder:
     """Builds releases."""
 
-    def __init__(self, records: Records, vectors: Vectors, artifacts: Artifacts) -> None:
+    def __init__(
+        self,
+        records: Records,
+        vectors: Vectors,
+        artifacts: Artifacts,
+        *,
+        encoder: TextEncoder | None = None,
+    ) -> None:
+        """Take the stores, and what reads the texts of items; None: the hashing encoder."""
+        self._encoder = encoder or text_encoder("hashing")
         self._records = records
         self._vectors = vectors
         self._artifacts = artifacts
@@ -124,14 +142,23 @@ class Builder:
             vector_index=catalog.vector_index,
             operation_id=by.id,
             attempt=by.attempts,
+            text=self._text_index(catalog),
         )
         return self._records.releases.begin(release)
+
+    def _text_index(self, catalog: Catalog) -> TextIndex | None:
+        names = tuple(field.name for field in catalog.text_fields)
+        if not names:
+            return None
+        encoder = self._encoder
+        return TextIndex(names, encoder.name, encoder.fingerprint, encoder.dimension)
 
     async def _fill_and_check(
         self, release: Release, request: PublishRequest, report: Report
     ) -> Release:
         revision = await asyncio.to_thread(self._records.catalogs.revision, release.catalog_id)
         source = await asyncio.to_thread(self._read, release)
+        source = await source.with_new_items()
         sides = {
             side: layout(release, side, source.served.dimension, source.served.taste_dimension)
             for side in Side
@@ -142,9 +169,10 @@ class Builder:
         ):
             steps = _Steps(stage, start, 0.4 / max(1, source.counts[side]), report)
             await self._write(sides[side], source.chunks(side), steps)
+        texts = await self._write_texts(release, source.metadata[Side.ITEM])
         report(PublishProgress(PublishStage.INDEXING, 0.8))
         await self._seal(
-            [(spec, source.counts[side]) for side in Side for spec in sides[side].specs]
+            [(spec, source.counts[side]) for side in Side for spec in sides[side].specs] + texts
         )
         report(PublishProgress(PublishStage.CHECKING, 0.95))
         gate = await self._check(sides[Side.ITEM], source, request.min_index_recall)
@@ -160,9 +188,8 @@ class Builder:
         """Read what the collections will hold; blocks."""
         model = self._records.models.get(release.model_id)
         catalog = self._records.catalogs.get(release.catalog_id)
-        metadata = {side: read_metadata(self._records, release, side) for side in Side}
         served = load_serving_model(self._artifacts, model)
-        served = with_new_items(served, metadata[Side.ITEM])
+        metadata = {side: read_metadata(self._records, release, side) for side in Side}
         events = self._records.interactions.scan(catalog.id, event_types=model.event_types or None)
         return Source(
             served,
@@ -182,6 +209,21 @@ class Builder:
                 )
             done += len(chunk.ids)
             steps.say(done)
+
+    async def _write_texts(
+        self, release: Release, metadata: Metadata
+    ) -> list[tuple[CollectionSpec, int]]:
+        """Write what items say; the collection with its rows, where there is one."""
+        if release.text is None:
+            return []
+        spec, done = text_spec(release, release.text), 0
+        await self._vectors.create(spec, timeout_s=WRITE_S)
+        said = encoded(self._encoder, release.text.fields, metadata.fields)
+        async for ids, vectors in said:
+            fields = [metadata.fields[id_] for id_ in ids]
+            await self._vectors.write(spec, ids, vectors, fields, fresh=True, timeout_s=WRITE_S)
+            done += len(ids)
+        return [(spec, done)]
 
     async def _seal(self, written: Sequence[tuple[CollectionSpec, int]]) -> None:
         """Index and load what was written, side by side: a server mostly waits for its schedule."""

@@ -19,12 +19,14 @@ import structlog
 from numpy.typing import NDArray
 
 from milvine.artifacts import Artifacts
-from milvine.domain.entity import Side
+from milvine.domain.entity import Entity, Side
 from milvine.domain.errors import MilvineError
 from milvine.domain.release import Release, ReleaseState
 from milvine.models.serving import ServingModel, load_serving_model
 from milvine.records import Change, Records
-from milvine.releases.rows import Fields, item_vectors, project, user_vectors
+from milvine.releases.placing import Placer
+from milvine.releases.rows import project, user_vectors
+from milvine.releases.texts import TextCarrier
 from milvine.vectors import Vectors
 from milvine.vectors.layout import Layout, layout
 
@@ -169,7 +171,11 @@ async def carry_changes(
     until = await asyncio.to_thread(records.catalogs.revision, release.catalog_id)
     for side in Side:
         target = layout(release, side, served.dimension, served.taste_dimension)
-        carrier = _Carrier(records, vectors, target, served, side, release.catalog_id)
+        carriers: list[_Carrier | TextCarrier] = [
+            _Carrier(records, vectors, target, served, side, release.catalog_id)
+        ]
+        if side is Side.ITEM and release.text:
+            carriers.append(TextCarrier.of(vectors, release, release.text))
         revision, last_id = since, ""
         while page := await asyncio.to_thread(
             records.entities.changes,
@@ -180,7 +186,8 @@ async def carry_changes(
             until=until,
             limit=PAGE,
         ):
-            await carrier.carry(page)
+            for carrier in carriers:
+                await carrier.carry(page)
             revision, last_id = page[-1].revision, page[-1].id
             if on_page:
                 await on_page()
@@ -199,11 +206,11 @@ class _Carrier:
     catalog_id: str
 
     async def carry(self, page: Sequence[Change]) -> None:
-        live = {change.id: change.entity.fields for change in page if change.entity is not None}
+        live = {change.id: change.entity for change in page if change.entity is not None}
         known = await self._known_vectors(live)
         gone = [change.id for change in page if change.entity is None]
-        if self._reads_fields:  # of what has fewer fields now, nothing may be known any more
-            gone += [i for i in live if i not in known]
+        if self._places:
+            gone += [id_ for id_ in live if id_ not in known]  # it may have said something before
         if gone:
             for spec in self.target.specs:
                 await self.vectors.delete(spec.name, gone, timeout_s=WRITE_S)
@@ -211,32 +218,45 @@ class _Carrier:
             return
         names = frozenset(field.name for field in self.target.scores.fields)
         ids = list(known)
-        fields = [project(live[i], names) for i in ids]
+        fields = [project(live[i].fields, names) for i in ids]
         for spec, values in self.target.split(np.stack(list(known.values()))):
             await self.vectors.write(spec, ids, values, fields, fresh=False, timeout_s=WRITE_S)
 
     @property
-    def _reads_fields(self) -> bool:
-        """Whether fields alone can give a vector."""
+    def _places(self) -> bool:
+        """Whether those of this side have vectors by what is written of them."""
         if self.side is Side.ITEM:
-            return self.served.item_encoder is not None
+            return self.served.places_items
         return self.served.user_encoding is not None
 
-    async def _known_vectors(self, live: Mapping[str, Fields]) -> dict[str, NDArray[np.float32]]:
-        """The vectors by id: the model's, by fields where it reads these, else the release's."""
-        if not live:
-            return {}
+    async def _known_vectors(self, live: Mapping[str, Entity]) -> dict[str, NDArray[np.float32]]:
+        """The vectors by id: an item's is the model's, a user's the one that the release has."""
+        ids = list(live)
         if self.side is Side.ITEM:
-            return await asyncio.to_thread(item_vectors, self.served, live)
-        if self._reads_fields:
+            return await self._item_vectors(live)
+        if self._places and ids:
+            fields = {i: entity.fields for i, entity in live.items()}
             place = user_vectors
-            return await asyncio.to_thread(place, self.records, self.catalog_id, self.served, live)
+            return await asyncio.to_thread(
+                place, self.records, self.catalog_id, self.served, fields
+            )
         found = await self.vectors.fetch(
             # A build may have written them a moment ago.
             self.target.scores,
-            list(live),
+            ids,
             with_vector=True,
             strong=True,
             timeout_s=WRITE_S,
         )
         return {row.id: row.vector for row in found if row.vector is not None}
+
+    async def _item_vectors(self, live: Mapping[str, Entity]) -> dict[str, NDArray[np.float32]]:
+        """What the model learned, or by what they say."""
+        items = self.served.items
+        rows = zip(live, items.rows(list(live)).tolist(), strict=True)
+        learned = {i: self.served.item_vectors[row] for i, row in rows if 0 <= row < items.fixed}
+        placer = Placer.of(self.served)
+        if placer is None:
+            return learned
+        others = {i: entity.fields for i, entity in live.items() if i not in learned}
+        return learned | await placer.place(others)

@@ -16,7 +16,6 @@ from milvine.vectors.layout import layout
 
 MAX_HITS = 16_384
 """What Milvus returns at most."""
-_QUERIES = 128
 _SEARCH_S = 60.0
 
 
@@ -41,16 +40,10 @@ class LiveItems:
             Unavailable: The vector store does not answer.
             CollectionMissing: The release was deleted.
         """
-        found: list[Found] = []
-        for start in range(0, len(queries), _QUERIES):
-            search = self.vectors.search(
-                self.spec,
-                queries[start : start + _QUERIES],
-                limit=min(limit, MAX_HITS),
-                timeout_s=_SEARCH_S,
-            )
-            found += asyncio.run_coroutine_threadsafe(search, self.loop).result()
-        return found
+        search = self.vectors.search(
+            self.spec, queries, limit=min(limit, MAX_HITS), timeout_s=_SEARCH_S
+        )
+        return asyncio.run_coroutine_threadsafe(search, self.loop).result()
 
 
 def live_items_of(release: Release, dimension: int, vectors: Vectors) -> LiveItems:

@@ -22,9 +22,6 @@ from milvine.records import Records
 
 Fields: TypeAlias = Mapping[str, FieldValue]
 
-_AT_ONCE = 4_000
-"""Items that are encoded at a time."""
-
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
@@ -64,32 +61,6 @@ def project(fields: Fields, names: frozenset[str]) -> Fields:
     if fields.keys() <= names:
         return fields
     return {name: value for name, value in fields.items() if name in names}
-
-
-def with_new_items(served: ServingModel, metadata: Metadata) -> ServingModel:
-    """The model with those items besides that it did not learn, and whose fields give a vector."""
-    if served.item_encoder is None:
-        return served
-    ids = sorted(metadata.fields)
-    new = [ids[place] for place in np.flatnonzero(served.learned.rows(ids) < 0).tolist()]
-    found: dict[str, NDArray[np.float32]] = {}
-    for at in range(0, len(new), _AT_ONCE):
-        found |= item_vectors(served, {i: metadata.fields[i] for i in new[at : at + _AT_ONCE]})
-    return served.with_items(list(found), np.stack(list(found.values()))) if found else served
-
-
-def item_vectors(
-    served: ServingModel, items: Mapping[str, Fields]
-) -> dict[str, NDArray[np.float32]]:
-    """The vectors of items: those that were learned, and of others what their fields give."""
-    ids = list(items)
-    rows = served.learned.rows(ids)
-    known = {i: served.item_vectors[row] for i, row in zip(ids, rows, strict=True) if row >= 0}
-    new = [i for i in ids if i not in known]
-    if served.item_encoder is None or not new:
-        return known
-    vectors = served.item_encoder.encode([items[i] for i in new])
-    return known | {i: v for i, v in zip(new, vectors, strict=True) if np.isfinite(v).all()}
 
 
 def live_items(served: ServingModel, metadata: Metadata) -> NDArray[np.int64]:
@@ -141,8 +112,8 @@ def read_users(
     ids, encoding = Vocabulary.of(events["user_id"]), served.user_encoding
     if encoding is not None:
         known = set(ids.ids.to_pylist())
-        ids = ids.and_more([i for i in sorted(metadata.fields) if i not in known])
-    histories = history_of(events, catalog, served.feedback, items=served.learned, users=ids)
+        ids = ids.extended([i for i in sorted(metadata.fields) if i not in known])
+    histories = history_of(events, catalog, served.feedback, items=served.items, users=ids)
     if encoding is not None:
         rows = [metadata.fields.get(i, {}) for i in ids.ids.to_pylist()]
         histories = replace(histories, features=encoding.of(rows))
@@ -160,7 +131,7 @@ def user_vectors(
     events = records.interactions.history(catalog_id, list(users))
     if types := served.model.event_types:
         events = events.filter(pc.is_in(events["event_type"], pa.array(types)))
-    histories = history_of(events, catalog, served.feedback, items=served.learned, users=ids)
+    histories = history_of(events, catalog, served.feedback, items=served.items, users=ids)
     if served.user_encoding is not None:
         histories = replace(histories, features=served.user_encoding.of(list(users.values())))
     known = np.flatnonzero(histories.is_known)

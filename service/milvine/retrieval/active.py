@@ -22,6 +22,7 @@ from milvine.domain.errors import (
 from milvine.domain.release import Release, ReleaseState
 from milvine.models.serving import ServingModel, load_serving_model
 from milvine.records import Records
+from milvine.retrieval.mapped import MappedItems
 from milvine.retrieval.plan import Scope
 from milvine.vectors.layout import Layout, layout
 
@@ -47,11 +48,11 @@ class Active:
     revision: int
     """Up to which changes of items and users are in the release's collections, at least."""
 
-    def with_news(self, catalog: Catalog, revision: int) -> Active:
-        """The same release as the records know it now."""
-        if (catalog, revision) == (self.catalog, self.revision):
+    def with_news(self, catalog: Catalog, served: ServingModel, revision: int) -> Active:
+        """The same release as the stores know it now."""
+        if (catalog, revision) == (self.catalog, self.revision) and served is self.served:
             return self
-        return replace(self, catalog=catalog, revision=revision)
+        return replace(self, catalog=catalog, served=served, revision=revision)
 
     def scope(self, side: Side) -> Scope:
         """What a selection for a side can name."""
@@ -93,9 +94,18 @@ class ActiveReleases:
     of a release, after `refresh_s`. While the records do not answer, what was known goes on.
     """
 
-    def __init__(self, records: Records, artifacts: Artifacts, *, refresh_s: float) -> None:
+    def __init__(
+        self,
+        records: Records,
+        artifacts: Artifacts,
+        *,
+        refresh_s: float,
+        mapped: MappedItems | None = None,
+    ) -> None:
+        """Take the stores; without `mapped`, releases have only what their models learned."""
         self._records = records
         self._artifacts = artifacts
+        self._mapped = mapped
         self._refresh_s = refresh_s
         self._active: dict[str, _Entry] = {}
         self._others: OrderedDict[_Key, _Entry] = OrderedDict()
@@ -167,9 +177,15 @@ class ActiveReleases:
     async def _look(self, key: _Key, known: Active | None) -> Active:
         try:
             catalog, release_id, revision = await asyncio.to_thread(self._read, key)
-            if loaded := self._loaded(catalog.id, release_id):
-                return loaded.with_news(catalog, revision)
-            return await self._artifacts.loaders.run(self._load, catalog, release_id, revision)
+            active = self._loaded(catalog.id, release_id)
+            if active is None:
+                active = await self._artifacts.loaders.run(
+                    self._load, catalog, release_id, revision
+                )
+            served = active.served
+            if self._mapped:
+                served = await self._mapped.of(active.release, served, revision)
+            return active.with_news(catalog, served, revision)
         except (Unavailable, DeadlineExceeded):
             if known is None:
                 raise

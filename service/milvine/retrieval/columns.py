@@ -97,7 +97,7 @@ class Columns:
             async with asyncio.timeout(timeout_s):
                 # A load that is under way may have begun before the release went on.
                 for _ in range(2):
-                    if behind := _behind(keys, found, active.revision):
+                    if behind := _behind(keys, found, active):
                         found |= await self._advanced(active, behind)
         except (Unavailable, DeadlineExceeded, TimeoutError) as fault:
             if not found.keys() >= set(keys):
@@ -136,8 +136,16 @@ class Columns:
         return sum(kept.column.nbytes for kept in self._kept.values())
 
 
-def _behind(keys: Sequence[_Key], found: _Found, revision: int) -> list[_Key]:
-    return [key for key in keys if key not in found or found[key].revision < revision]
+def _behind(keys: Sequence[_Key], found: _Found, active: Active) -> list[_Key]:
+    """The columns that miss changes of the release, or items that came to it."""
+    count = len(active.served.items)
+    return [
+        key
+        for key in keys
+        if key not in found
+        or found[key].revision < active.revision
+        or len(found[key].column) < count
+    ]
 
 
 def _load(records: Records, active: Active, known: Mapping[_Key, _Kept | None]) -> _Found:
@@ -145,7 +153,7 @@ def _load(records: Records, active: Active, known: Mapping[_Key, _Kept | None]) 
     catalog_id, items = active.catalog.id, active.served.items
     until = records.catalogs.revision(catalog_id)  # before the reads: they may see later changes
     fresh: dict[_Key, Column] = {k: k.kind.empty(len(items)) for k, v in known.items() if not v}
-    old = {key: kept.column.grown(len(items)) for key, kept in known.items() if kept}
+    old = _grown(records, active, {key: kept.column for key, kept in known.items() if kept})
     since = min((kept.revision for kept in known.values() if kept), default=until)
     if fresh:
         names = list(dict.fromkeys(key.field.name for key in fresh))
@@ -154,6 +162,22 @@ def _load(records: Records, active: Active, known: Mapping[_Key, _Kept | None]) 
         names = list(dict.fromkeys(key.field.name for key in old))
         old = _updated(active, old, _changes(records, catalog_id, names, since, until))
     return {key: _Kept(column, until) for key, column in (fresh | old).items()}
+
+
+def _grown(records: Records, active: Active, columns: dict[_Key, Column]) -> dict[_Key, Column]:
+    """Columns with the rows of all items; what the new ones are is read."""
+    items = active.served.items
+    known = min((len(column) for column in columns.values()), default=len(items))
+    if known >= len(items):
+        return columns
+    added = items.take(np.arange(known, len(items)))
+    fields = {e.id: e.fields for e in records.entities.get(active.catalog.id, Side.ITEM, added)}
+    names = {key.field.name for key in columns}
+    values = {name: [fields.get(i, {}).get(name) for i in added] for name in names}
+    longer: dict[_Key, Column] = {
+        key: one.grown(len(items)) if len(one) < len(items) else one for key, one in columns.items()
+    }
+    return _updated(active, longer, [FieldValues(added, values)])
 
 
 def _updated(

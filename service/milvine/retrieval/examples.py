@@ -75,8 +75,8 @@ def taste_of(served: ServingModel, subject: ExamplesSubject) -> Taste | None:
     """The taste that examples say; None where the model knows none of them."""
     given = {**subject.positives, **{item: -w for item, w in subject.negatives.items()}}
     ids = list(given)
-    rows = served.learned.rows(ids)
-    known = np.flatnonzero(rows >= 0)
+    rows = served.items.rows(ids)
+    known = np.flatnonzero((rows >= 0) & (rows < served.items.fixed))
     if not len(known):
         return None
     items = tuple(ids[place] for place in known.tolist())

@@ -128,7 +128,7 @@ class Explainer:
         served = active.served
         (vector,) = served.encoder.encode(history)
         without = _encoded_without(served.encoder.encode, history, places, ends)
-        items = tuple(served.learned.take(history.items[places]))
+        items = tuple(served.items.take(history.items[places]))
         if served.scorer is None:
             return Explained(Person(vector, seen), Reasons(items, vector - without))
         (reader,) = served.scorer.read(history)

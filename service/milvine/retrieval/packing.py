@@ -15,8 +15,8 @@ from milvine.retrieval.ranking import NO_ROWS, Rows
 
 LONG = 4_096
 """More seen items than these take some milliseconds."""
-_HEAD = struct.Struct("<III")
-"""Elements of the vector and of the reader, and bytes of the seen items that the model learned."""
+_SUBJECT = struct.Struct("<III")
+"""Dimensions of the vector and of the reader, bytes of the seen rows."""
 _PLAIN = b"\0"
 _COMPRESSED = b"\1"
 _WORTH_IT = 1_024
@@ -24,26 +24,25 @@ _WORTH_IT = 1_024
 
 
 def pack_subject(person: Person, items: Vocabulary) -> bytes:
-    """A person as bytes: the vectors, and the seen items that the release has, in no order.
-
-    Rows of new items differ between processes, so these are told by their ids.
-    """
+    """A person as bytes: the vectors, and the seen items that the release has, in no order."""
     vector, reader = _pack_vector(person.vector), _pack_vector(person.reader)
     rows = _known(list(set(person.seen)), items)
-    seen, new = _pack_set(rows[rows < items.fixed]), items.take(rows[rows >= items.fixed])
-    head = _HEAD.pack(len(vector) // 4, len(reader) // 4, len(seen))
-    return b"".join((head, vector, reader, seen, pack_ids(new)))
+    seen = _pack_set(rows[rows < items.fixed])
+    later = pack_ids(items.take(rows[rows >= items.fixed]))
+    head = _SUBJECT.pack(len(vector) // 4, len(reader) // 4, len(seen))
+    return b"".join((head, vector, reader, seen, later))
 
 
 def unpack_subject(data: bytes, items: Vocabulary) -> Person:
     """The person of bytes that `pack_subject` made."""
-    dimension, read, seen_bytes = _HEAD.unpack_from(data)
-    vectors = np.frombuffer(data, "<f4", dimension + read, _HEAD.size).astype(np.float32)
-    start = _HEAD.size + vectors.nbytes
+    dimension, read, seen_bytes = _SUBJECT.unpack_from(data)
+    vectors = np.frombuffer(data, "<f4", dimension + read, _SUBJECT.size).astype(np.float32)
+    start = _SUBJECT.size + vectors.nbytes
     seen = items.take(_unpack_set(data[start : start + seen_bytes]))
+    later = unpack_ids(data[start + seen_bytes :])
     return Person(
         vectors[:dimension] if dimension else None,
-        (*seen, *unpack_ids(data[start + seen_bytes :])),
+        (*seen, *later),
         vectors[dimension:] if read else None,
     )
 

@@ -33,8 +33,7 @@ from milvine.domain.hit import Hit
 from milvine.domain.query import Selection
 from milvine.models.vocabulary import Vocabulary
 from milvine.records import Records
-from milvine.retrieval.active import Active
-from milvine.retrieval.new_items import Releases
+from milvine.retrieval.active import Active, ActiveReleases
 from milvine.retrieval.packing import LONG, pack_ids, pack_subject, unpack_ids, unpack_subject
 from milvine.retrieval.people import Person
 from milvine.retrieval.ranking import Rows
@@ -48,7 +47,7 @@ KEY_NAME = "page_tokens"
 
 _VERSION = 2
 _HEAD = struct.Struct("<BBqIII")
-"""Version, bytes of the release id, moment, hits shown, bytes of the subject and of new items."""
+"""Version, bytes of the release id, moment, hits shown, bytes of the subject and of `later`."""
 _NONCE_BYTES = 12
 _NONCES = 2 ** (8 * _NONCE_BYTES)
 
@@ -64,10 +63,10 @@ class Page:
     subject: bytes = b""
     """Of `pack_subject`; empty on the first page, and where the request says it all."""
     shown: bytes = b""
-    """Rows of items in their order, or of users `pack_ids`."""
-    new: bytes = b""
-    """Of `pack_ids`: items that were shown and whose rows differ between processes. Among the rows
-    -1 stands for the first of them, -2 for the second."""
+    """Fixed rows of items in their order, or of users `pack_ids`."""
+    later: bytes = b""
+    """`pack_ids` of shown items that have no fixed row: another process may number them so, this
+    one otherwise."""
 
     @property
     def is_first(self) -> bool:
@@ -79,51 +78,52 @@ class Page:
         return unpack_subject(self.subject, items)
 
     def shown_rows(self, items: Vocabulary) -> Rows:
-        """The items that were shown, (n,) rows of the release, in their order."""
-        rows = np.frombuffer(self.shown, "<i4").astype(np.int32)
-        if not self.new:
+        """The items that were shown, (n,) rows of the release, those with a fixed row first."""
+        rows = np.frombuffer(self.shown, "<i4").astype(np.int32, copy=False)
+        if not self.later:
             return rows
-        is_new = rows < 0
-        rows[is_new] = items.rows(unpack_ids(self.new))[-1 - rows[is_new]]
-        return rows[rows >= 0]
+        later = items.rows(unpack_ids(self.later))
+        return np.concatenate([rows, later[later >= 0]])
 
     def shown_ids(self, items: Vocabulary | None) -> list[str]:
-        """The ids of what was shown, in their order: of the release's items, or with None users."""
+        """The ids of what was shown: of the release's items, or with None users."""
         if self.is_first:
             return []
-        return unpack_ids(self.shown) if items is None else items.take(self.shown_rows(items))
+        if items is None:
+            return unpack_ids(self.shown)
+        return items.take(np.frombuffer(self.shown, "<i4")) + unpack_ids(self.later)
 
     def encode(self) -> bytes:
         """The page as bytes."""
         release = self.release_id.encode()
         moment = to_micros(self.moment)
-        sizes = (len(self.subject), len(self.new))
-        head = _HEAD.pack(_VERSION, len(release), moment, self.shown_count, *sizes)
-        return b"".join((head, release, self.subject, self.new, self.shown))
+        sizes = (self.shown_count, len(self.subject), len(self.later))
+        head = _HEAD.pack(_VERSION, len(release), moment, *sizes)
+        return b"".join((head, release, self.subject, self.later, self.shown))
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """The page of bytes that `encode` made; raises ValueError for those of another version."""
         if data[0] != _VERSION:
             raise ValueError(f"version {data[0]}")
-        _, release_bytes, moment, shown_count, subject_bytes, new_bytes = _HEAD.unpack_from(data)
+        _, release_bytes, moment, shown_count, *sizes = _HEAD.unpack_from(data)
         subject = _HEAD.size + release_bytes
-        new = subject + subject_bytes
-        shown = new + new_bytes
+        later = subject + sizes[0]
+        shown = later + sizes[1]
         return cls(
             data[_HEAD.size : subject].decode(),
             from_micros(moment),
             shown_count,
-            data[subject:new],
+            data[subject:later],
             data[shown:],
-            data[new:shown],
+            data[later:shown],
         )
 
 
 class Pages:
     """Opens lists where they begin and where a token says, and seals where they go on."""
 
-    def __init__(self, records: Records, releases: Releases) -> None:
+    def __init__(self, records: Records, releases: ActiveReleases) -> None:
         self._records = records
         self._releases = releases
         self._cipher: AESGCMSIV | None = None
@@ -177,7 +177,9 @@ class Pages:
         subject = page.subject
         if page.is_first and person is not None and items is not None:
             subject = await self._subject(person, items)
-        following = replace(_after(page, [hit.id for hit in hits], items), subject=subject)
+        shown, later = _shown(page, hits, items)
+        count = page.shown_count + len(hits)
+        following = replace(page, shown_count=count, subject=subject, shown=shown, later=later)
         return await self._sealed(following.encode(), selection.fingerprint)
 
     async def _subject(self, person: Person, items: Vocabulary) -> bytes:
@@ -219,18 +221,18 @@ class Pages:
         return self._cipher
 
 
-def _after(page: Page, ids: Sequence[str], items: Vocabulary | None) -> Page:
-    """The page after one that shows these items, or users."""
-    count = page.shown_count + len(ids)
+def _shown(page: Page, hits: Sequence[Hit], items: Vocabulary | None) -> tuple[bytes, bytes]:
+    """What was shown with these hits: `Page.shown` and `Page.later`."""
+    ids = [hit.id for hit in hits]
     if items is None:
-        return replace(page, shown_count=count, shown=pack_ids([*page.shown_ids(None), *ids]))
-    rows, new = items.rows(ids), page.new
-    if len(more := np.flatnonzero(rows >= items.fixed)):
-        before = unpack_ids(new)
-        rows[more] = -1 - np.arange(len(before), len(before) + len(more))
-        new = pack_ids([*before, *(ids[place] for place in more.tolist())])
-    shown = page.shown + rows.astype("<i4", copy=False).tobytes()
-    return replace(page, shown_count=count, shown=shown, new=new)
+        return pack_ids([*page.shown_ids(None), *ids]), b""
+    rows = items.rows(ids)
+    fixed = (rows >= 0) & (rows < items.fixed)
+    shown = page.shown + rows[fixed].astype("<i4", copy=False).tobytes()
+    if fixed.all():
+        return shown, page.later
+    new = [ids[place] for place in np.flatnonzero(~fixed).tolist()]
+    return shown, pack_ids([*unpack_ids(page.later), *new])
 
 
 def _release_gone(release_id: str) -> NotFound:

@@ -176,7 +176,7 @@ def histories(active: Active, events: pa.Table, users: Vocabulary | None = None)
     if active.event_types:
         events = events.filter(pc.is_in(events["event_type"], pa.array(active.event_types)))
     served = active.served
-    return history_of(events, active.catalog, served.feedback, items=served.learned, users=users)
+    return history_of(events, active.catalog, served.feedback, items=served.items, users=users)
 
 
 def _encoded(active: Active, joined: Histories, seen: Sequence[tuple[str, ...]]) -> list[Person]:

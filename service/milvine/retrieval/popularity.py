@@ -47,19 +47,21 @@ class Popular:
     rows: _Rows
     """(items,): the most popular first; of equal ones that which more training users had."""
 
+    def of_first(self, count: int) -> Popular:
+        """The same of the first items: more of a release may have come, or fewer be known here."""
+        known = len(self.scores)
+        if count == known:
+            return self
+        if count < known:
+            return Popular(self.scores[:count], self.rows[self.rows < count])
+        added = np.arange(known, count, dtype=self.rows.dtype)
+        scores = np.append(self.scores, np.zeros(len(added)))
+        return Popular(scores, np.append(self.rows, added))
+
     @property
     def counted(self) -> _Rows:
         """The leading rows, whose score is over 0."""
         return self.rows[: np.count_nonzero(self.scores > 0)]
-
-    def among(self, count: int) -> Popular:
-        """The same of so many items: new ones come and go between a count and its use."""
-        if count == len(self.scores):
-            return self
-        scores = np.resize(self.scores, count)
-        scores[len(self.scores) :] = 0.0
-        new = np.arange(len(self.scores), count, dtype=np.int32)
-        return Popular(scores, np.concatenate([self.rows[self.rows < count], new]))
 
 
 class Popularity:
@@ -83,14 +85,14 @@ class Popularity:
         """
         types = counting.event_types or active.catalog.event_types
         weights = {each.name: each.weight for each in types if each.weight > 0}
-        # Rows are those of the model; a catalog of the same id may be another one.
-        key = (active.served.model.id, counting.half_life, frozenset(weights.items()))
+        # Rows are those of the release; a catalog of the same id may be another one.
+        key = (active.release.id, counting.half_life, frozenset(weights.items()))
 
         def count() -> Popular:
             return self._count(active, weights, counting.half_life)
 
-        popular = await self._counts.get(key, count, timeout_s=timeout_s)
-        return popular.among(len(active.served.items))
+        counted = await self._counts.get(key, count, timeout_s=timeout_s)
+        return counted.of_first(len(active.served.items))
 
     async def fallback(self, active: Active, *, timeout_s: float) -> Popular:
         """What is popular where nothing is known of the subject.

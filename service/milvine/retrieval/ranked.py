@@ -131,7 +131,7 @@ class RankedSearch:
         (hits,) = await most_popular(
             self._search, active, popular, popular.rows, [excluded], MOST_BOOSTED
         )
-        rows = active.served.items.rows([hit.id for hit in hits])
+        rows = active.served.items.rows([hit.id for hit in hits])  # popular ones are known
         return await self._chosen(Slate.of(rows, popular.scores[rows]), frozenset())
 
     async def _chosen_live(self, slate: Slate, excluded: frozenset[str]) -> Ranked:
@@ -185,7 +185,8 @@ class RankedSearch:
 
     def _slate(self, found: Found) -> Slate:
         rows = self._asked.active.served.items.rows(found.ids)
-        return Slate.of(rows, np.array(found.scores, np.float64))
+        known = rows >= 0  # the store may have items that came a moment ago
+        return Slate.of(rows[known], np.array(found.scores, np.float64)[known])
 
 
 def _hits(active: Active, ranked: Ranked, explanations: Sequence[Explanation | None]) -> list[Hit]:

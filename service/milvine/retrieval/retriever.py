@@ -28,14 +28,13 @@ from milvine.domain.query import (
 )
 from milvine.models.vocabulary import Vocabulary
 from milvine.records import Records
-from milvine.retrieval.active import Active
+from milvine.retrieval.active import Active, ActiveReleases
 from milvine.retrieval.audience import Audiences, Whom
 from milvine.retrieval.columns import Columns
 from milvine.retrieval.exact import Exact
 from milvine.retrieval.explain import Explained, Explainer, explained
 from milvine.retrieval.index import Index
 from milvine.retrieval.named import in_order, look_up
-from milvine.retrieval.new_items import Releases, WithNewItems
 from milvine.retrieval.pages import Page, Pages
 from milvine.retrieval.people import People, Person
 from milvine.retrieval.plan import BY_MODEL, Plan, Planner
@@ -55,14 +54,14 @@ class Retriever:
         records: Records,
         people: People,
         vectors: Vectors,
-        releases: Releases,
+        releases: ActiveReleases,
         popularity: Popularity,
     ) -> None:
         self._people = people
         self._vectors = vectors
-        self._releases = WithNewItems(releases, records, vectors)
+        self._releases = releases
         self._popularity = popularity
-        self._pages = Pages(records, self._releases)
+        self._pages = Pages(records, releases)
         self._planner = Planner(vectors.dialect)
         self._index = Index(vectors)
         self._exact = Exact(vectors)

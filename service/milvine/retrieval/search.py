@@ -310,21 +310,12 @@ class Search:
 
     def _by_index(self, question: Question, hits: Found, limit: int) -> Candidates | None:
         """The best of what the index found; None where it may have lost some of them."""
-        strangers = self._strangers(hits)
-        excluded = question.excluded | strangers if strangers else question.excluded
-        best, dropped = _without(hits, excluded, question.count)
+        best, dropped = _without(hits, question.excluded, question.count)
         is_short = len(best) < question.count
         is_deep = dropped > MOST_DROPPED and self._is_small and not self._is_exact
         if is_deep or (is_short and not self._ran_dry(hits, limit)):
             return None
         return Candidates(best, is_short, SearchMethod.INDEX)
-
-    def _strangers(self, hits: Found) -> frozenset[str]:
-        """What came into the release a moment ago, so that only the store knows it yet."""
-        if self._active.served.item_encoder is None:
-            return frozenset()
-        rows = self._active.served.items.rows(hits.ids)
-        return frozenset(hits.ids[place] for place in np.flatnonzero(rows < 0).tolist())
 
     def _ran_dry(self, found: Found, limit: int) -> bool:
         """Whether all that match were found: a scan that comes short has seen them all."""
@@ -360,8 +351,7 @@ class Search:
             timeout_s=self._timeout_s,
         )
         is_all = len(best) < question.count
-        known, _ = _without(best, self._strangers(best), question.count)
-        return Candidates(known, is_all, SearchMethod.INDEX)
+        return Candidates(best[: question.count], is_all, SearchMethod.INDEX)
 
     async def _nearest_users(self, spec: CollectionSpec, question: Question) -> Candidates:
         """The nearest users: only the store has their vectors."""

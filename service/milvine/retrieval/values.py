@@ -44,9 +44,11 @@ class Numbers:
         return self.values[rows]
 
     def grown(self, count: int) -> Self:
-        """The column with so many items, of which the last ones have no value."""
-        more = np.full(max(0, count - len(self.values)), np.nan)
-        return type(self)(np.append(self.values, more)) if len(more) else self
+        """The column with so many rows, the new ones without a value."""
+        return type(self)(np.append(self.values, np.full(count - len(self), np.nan)))
+
+    def __len__(self) -> int:
+        return len(self.values)
 
     def updated(self, rows: Rows, found: Iterable[FieldValue | None]) -> Self:
         """The column with other values at some rows."""
@@ -72,6 +74,15 @@ class Listed:
         """No values."""
         return cls(np.zeros(count, np.int64), np.zeros(count, np.int64), np.empty(0, np.int32))
 
+    def grown(self, count: int) -> Self:
+        """The column with so many rows, the new ones without a value."""
+        added = np.zeros(count - len(self), np.int64)
+        starts, lengths = np.append(self.starts, added), np.append(self.lengths, added)
+        return type(self)(starts, lengths, self.codes, self.known)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
     @property
     def count(self) -> int:
         """How many distinct values there are."""
@@ -91,14 +102,6 @@ class Listed:
         taken = np.full(is_there.shape, -1, np.int32)
         taken[is_there] = self.codes[(self.starts[rows, None] + columns)[is_there]]
         return taken
-
-    def grown(self, count: int) -> Self:
-        """The column with so many items, of which the last ones have no value."""
-        more = np.zeros(max(0, count - len(self.starts)), np.int64)
-        if not len(more):
-            return self
-        starts, lengths = np.append(self.starts, more), np.append(self.lengths, more)
-        return type(self)(starts, lengths, self.codes, self.known)
 
     def renumbered(self) -> Self:
         """The column without the values that no row has any more."""

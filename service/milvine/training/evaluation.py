@@ -23,6 +23,8 @@ COLD = 5
 """Users with at most so many items, and items with at most so many users, are cold."""
 HEAD_SHARE = 0.2
 """The share of the items that are the head."""
+_USERS, _LIVE_USERS = 1_024, 128
+"""How many users are ranked for at once; an index takes longer, and a cancel waits for it."""
 _SCORES = 2**24
 """How many scores are held at once: 64 MB."""
 
@@ -49,7 +51,7 @@ def evaluate(  # noqa: PLR0913 - what is measured, and on what
         item_vectors: (items, dimension), of the leading items of `train`; others are never found.
         holdout: How the two were parted, and the lengths of lists.
         device: The torch device that ranks.
-        cancelled: Asked for each thousand users or so.
+        cancelled: Asked for each batch of users.
         live: An index of the item vectors, asked for the same lists.
 
     Returns:
@@ -66,7 +68,8 @@ def evaluate(  # noqa: PLR0913 - what is measured, and on what
         for part in (held_out, *_segments(train.histories, held_out, counts).values())
     )
     live_measure = LiveMeasure(live, train.items, begin()) if live else None
-    for users in _batches(np.flatnonzero(held_out.lengths), len(counts)):
+    most = _LIVE_USERS if live else _USERS
+    for users in _batches(np.flatnonzero(held_out.lengths), len(counts), most=most):
         if cancelled():
             raise Cancelled
         lists = ranking.lists(train.histories.take(users), max(holdout.cutoffs))
@@ -187,7 +190,9 @@ def _on(array: NDArray[np.float32], device: str) -> Tensor:
     return torch.from_numpy(np.require(array, requirements="W")).to(device)
 
 
-def _batches(users: NDArray[np.int64], item_count: int) -> Iterator[NDArray[np.int64]]:
-    size = max(1, min(1_024, _SCORES // item_count))
+def _batches(
+    users: NDArray[np.int64], item_count: int, *, most: int
+) -> Iterator[NDArray[np.int64]]:
+    size = max(1, min(most, _SCORES // item_count))
     for start in range(0, len(users), size):
         yield users[start : start + size]

@@ -73,7 +73,8 @@ def measure(
             measured as it is.
 
     Raises:
-        FailedPrecondition: Nothing is held out, or nothing is left.
+        FailedPrecondition: Nothing is held out, nothing is left, or the loss of a fit is no longer
+            finite.
         DataLoss: The model's artifact is missing or damaged.
         Cancelled: When `measuring.cancelled` says so.
     """

@@ -29,6 +29,7 @@ from milvine.domain.progress import TrainProgress, TrainStage
 from milvine.models.base import Dataset, Fitted, IsCancelled, Run
 from milvine.models.families import family_of, filled
 from milvine.models.serving import POPULARITY
+from milvine.training.content import ItemTexts, Learned, LearnedContent, learn_content
 from milvine.training.dataset import ReadFields, dataset_of, fingerprint, popularity
 from milvine.training.evaluation import evaluate
 from milvine.training.holdout import part, with_history
@@ -48,6 +49,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     report: Callable[[TrainProgress], None],
     cancelled: IsCancelled,
     read_fields: ReadFields | None = None,
+    texts: ItemTexts | None = None,
     checkpoints: str = "",
 ) -> Model:
     """Train a model, measure it on what is held out, train it again on everything and store it.
@@ -66,6 +68,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
         cancelled: Asked often enough that a cancel takes effect within a second.
         read_fields: Reads items and users, for families that learn from their fields; None: there
             is nothing to read.
+        texts: What items say; with it, the model learns where items without interactions belong.
         checkpoints: The folder among the artifacts where its fits keep their state, and go on from
             what they find; empty: nowhere. Whoever gives it removes it.
 
@@ -95,6 +98,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
             dataset = dataset_of(table.filter(taught), catalog, config, read_fields)
         fit = work.fit(dataset, TrainStage.FITTING)
     work.step(TrainStage.SAVING)
+    content = work.learn_content(texts, dataset, fit.fitted) if texts else None
     model = Model(
         id=model_id,
         catalog_id=catalog.id,
@@ -111,9 +115,11 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
         event_types=event_types,
         display_name=display_name,
         create_time=datetime.now(UTC),
+        content=content.source if content else None,
         latest_event_time=from_micros(int(dataset.histories.times.max())),
     )
     tensors = {**fit.fitted.tensors, POPULARITY: popularity(dataset)}
+    tensors |= content.tensors if content else {}
     artifacts.save(model_id, tensors, dataset.items.ids, _document(model))
     return model
 
@@ -202,6 +208,19 @@ class _Work:
         start = time.perf_counter()
         fitted = family.fit(dataset, family.config(self.config.settings), run)
         return _Fit(fitted, time.perf_counter() - start)
+
+    def learn_content(
+        self, texts: ItemTexts, dataset: Dataset, fitted: Fitted
+    ) -> LearnedContent | None:
+        """Learn where items belong by what they say."""
+        family = family_of(self.config)
+        encoder = family.encoder(family.config(self.config.settings), fitted.tensors)
+        return learn_content(
+            texts,
+            Learned(dataset.items, fitted.item_vectors, encoder.taste_dimension),
+            report=lambda share: self.tell(TrainStage.SAVING, share),
+            cancelled=self.cancelled,
+        )
 
     def step(self, stage: TrainStage) -> None:
         """Report that a step begins, unless the training is cancelled."""

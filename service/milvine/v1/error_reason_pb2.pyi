@@ -109,6 +109,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: the training needs more memory than its worker has.
     Lower the settings that the message names, or give the worker more.
     """
+    ERROR_REASON_NO_TEXT_INDEX: _ErrorReason.ValueType  # 32
+    """FAILED_PRECONDITION: the release has no texts to search. Declare `embed_text`
+    for a field of items, and publish again.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons in the `google.rpc.ErrorInfo` of every error, whose domain is
@@ -201,5 +205,9 @@ every user's are of one moment. Record them with their `event_time`.
 ERROR_REASON_OUT_OF_MEMORY: ErrorReason.ValueType  # 31
 """RESOURCE_EXHAUSTED: the training needs more memory than its worker has.
 Lower the settings that the message names, or give the worker more.
+"""
+ERROR_REASON_NO_TEXT_INDEX: ErrorReason.ValueType  # 32
+"""FAILED_PRECONDITION: the release has no texts to search. Declare `embed_text`
+for a field of items, and publish again.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -43,6 +43,7 @@ class Model(_message.Message):
     EVENT_TYPES_FIELD_NUMBER: _builtins.int
     LATEST_EVENT_TIME_FIELD_NUMBER: _builtins.int
     DIVERGENCE_FIELD_NUMBER: _builtins.int
+    CONTENT_MAP_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """The id, given by the service."""
     catalog_id: _builtins.str
@@ -97,6 +98,14 @@ class Model(_message.Message):
         of earlier versions.
         """
 
+    @_builtins.property
+    def content_map(self) -> Global___ContentMap:
+        """How it places items that have no interactions by what they say. Absent where
+        the catalog declared no text to embed when it was trained, or where fewer
+        than 10 items with interactions said something: such items then have no
+        vector.
+        """
+
     def __init__(
         self,
         *,
@@ -116,14 +125,54 @@ class Model(_message.Message):
         event_types: _abc.Iterable[_builtins.str] | None = ...,
         latest_event_time: _timestamp_pb2.Timestamp | None = ...,
         divergence: _builtins.str = ...,
+        content_map: Global___ContentMap | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "create_time", b"create_time", "evaluation", b"evaluation", "latest_event_time", b"latest_event_time", "train_duration", b"train_duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "content_map", b"content_map", "create_time", b"create_time", "evaluation", b"evaluation", "latest_event_time", b"latest_event_time", "train_duration", b"train_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "config", b"config", "create_time", b"create_time", "data_fingerprint", b"data_fingerprint", "dimension", b"dimension", "display_name", b"display_name", "divergence", b"divergence", "epochs", b"epochs", "evaluation", b"evaluation", "event_types", b"event_types", "item_count", b"item_count", "latest_event_time", b"latest_event_time", "model_id", b"model_id", "pair_count", b"pair_count", "train_duration", b"train_duration", "user_count", b"user_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "config", b"config", "content_map", b"content_map", "create_time", b"create_time", "data_fingerprint", b"data_fingerprint", "dimension", b"dimension", "display_name", b"display_name", "divergence", b"divergence", "epochs", b"epochs", "evaluation", b"evaluation", "event_types", b"event_types", "item_count", b"item_count", "latest_event_time", b"latest_event_time", "model_id", b"model_id", "pair_count", b"pair_count", "train_duration", b"train_duration", "user_count", b"user_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class ContentMap(_message.Message):
+    """A learned map from the texts of items to their vectors."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELDS_FIELD_NUMBER: _builtins.int
+    TEXT_ENCODER_FIELD_NUMBER: _builtins.int
+    ITEM_COUNT_FIELD_NUMBER: _builtins.int
+    EXPLAINED_VARIANCE_FIELD_NUMBER: _builtins.int
+    text_encoder: _builtins.str
+    """The encoder of texts: `hashing`, `hashing:N` for N dimensions, or `minilm`."""
+    item_count: _builtins.int
+    """How many items it learned from."""
+    explained_variance: _builtins.float
+    """The share of the variance of items' vectors that their texts explain, at
+    most 1: each item by a map that was fitted without it. At 0 or below, texts
+    say nothing of what users like.
+    """
+    @_builtins.property
+    def text_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The item fields that it reads."""
+
+    def __init__(
+        self,
+        *,
+        text_fields: _abc.Iterable[_builtins.str] | None = ...,
+        text_encoder: _builtins.str = ...,
+        item_count: _builtins.int = ...,
+        explained_variance: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explained_variance", b"explained_variance", "item_count", b"item_count", "text_encoder", b"text_encoder", "text_fields", b"text_fields"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContentMap: _TypeAlias = ContentMap  # noqa: Y015
 
 @_typing.final
 class ModelConfig(_message.Message):

@@ -91,7 +91,9 @@ class TrainModelMetadata(_message.Message):
         STAGE_FITTING: TrainModelMetadata._Stage.ValueType  # 4
         """Trains on everything."""
         STAGE_SAVING: TrainModelMetadata._Stage.ValueType  # 5
-        """Saves the artifact."""
+        """Learns where items belong by their texts, where the catalog declares some,
+        and saves the artifact.
+        """
 
     class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
         """The steps of a training."""
@@ -107,7 +109,9 @@ class TrainModelMetadata(_message.Message):
     STAGE_FITTING: TrainModelMetadata.Stage.ValueType  # 4
     """Trains on everything."""
     STAGE_SAVING: TrainModelMetadata.Stage.ValueType  # 5
-    """Saves the artifact."""
+    """Learns where items belong by their texts, where the catalog declares some,
+    and saves the artifact.
+    """
 
     CATALOG_ID_FIELD_NUMBER: _builtins.int
     STAGE_FIELD_NUMBER: _builtins.int

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amilvine/v1/retrieval.proto\x12\nmilvine.v1*[\n\x0b\x43onsistency\x12\x1b\n\x17\x43ONSISTENCY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43ONSISTENCY_BOUNDED\x10\x01\x12\x16\n\x12\x43ONSISTENCY_STRONG\x10\x02*I\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSOURCE_PERSONAL\x10\x01\x12\x12\n\x0eSOURCE_POPULAR\x10\x02*_\n\x0cSearchMethod\x12\x1d\n\x19SEARCH_METHOD_UNSPECIFIED\x10\x00\x12\x17\n\x13SEARCH_METHOD_INDEX\x10\x01\x12\x17\n\x13SEARCH_METHOD_EXACT\x10\x02*Y\n\tShortfall\x12\x19\n\x15SHORTFALL_UNSPECIFIED\x10\x00\x12\x12\n\x0eSHORTFALL_NONE\x10\x01\x12\x1d\n\x19SHORTFALL_NO_MORE_MATCHES\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amilvine/v1/retrieval.proto\x12\nmilvine.v1*[\n\x0b\x43onsistency\x12\x1b\n\x17\x43ONSISTENCY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43ONSISTENCY_BOUNDED\x10\x01\x12\x16\n\x12\x43ONSISTENCY_STRONG\x10\x02*Z\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSOURCE_PERSONAL\x10\x01\x12\x12\n\x0eSOURCE_POPULAR\x10\x02\x12\x0f\n\x0bSOURCE_TEXT\x10\x03*_\n\x0cSearchMethod\x12\x1d\n\x19SEARCH_METHOD_UNSPECIFIED\x10\x00\x12\x17\n\x13SEARCH_METHOD_INDEX\x10\x01\x12\x17\n\x13SEARCH_METHOD_EXACT\x10\x02*Y\n\tShortfall\x12\x19\n\x15SHORTFALL_UNSPECIFIED\x10\x00\x12\x12\n\x0eSHORTFALL_NONE\x10\x01\x12\x1d\n\x19SHORTFALL_NO_MORE_MATCHES\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONSISTENCY']._serialized_start=42
   _globals['_CONSISTENCY']._serialized_end=133
   _globals['_SOURCE']._serialized_start=135
-  _globals['_SOURCE']._serialized_end=208
-  _globals['_SEARCHMETHOD']._serialized_start=210
-  _globals['_SEARCHMETHOD']._serialized_end=305
-  _globals['_SHORTFALL']._serialized_start=307
-  _globals['_SHORTFALL']._serialized_end=396
+  _globals['_SOURCE']._serialized_end=225
+  _globals['_SEARCHMETHOD']._serialized_start=227
+  _globals['_SEARCHMETHOD']._serialized_end=322
+  _globals['_SHORTFALL']._serialized_start=324
+  _globals['_SHORTFALL']._serialized_end=413
 # @@protoc_insertion_point(module_scope)

@@ -56,6 +56,8 @@ class _SourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Source.ValueTy
     """By the subject's own vector."""
     SOURCE_POPULAR: _Source.ValueType  # 2
     """By popularity: the release knows nothing of the subject."""
+    SOURCE_TEXT: _Source.ValueType  # 3
+    """By a text alone: the search was for nobody in particular."""
 
 class Source(_Source, metaclass=_SourceEnumTypeWrapper):
     """How hits were found."""
@@ -66,6 +68,8 @@ SOURCE_PERSONAL: Source.ValueType  # 1
 """By the subject's own vector."""
 SOURCE_POPULAR: Source.ValueType  # 2
 """By popularity: the release knows nothing of the subject."""
+SOURCE_TEXT: Source.ValueType  # 3
+"""By a text alone: the search was for nobody in particular."""
 Global___Source: _TypeAlias = Source  # noqa: Y015
 
 class _SearchMethod:

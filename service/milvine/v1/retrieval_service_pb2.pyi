@@ -1566,6 +1566,223 @@ class UserRecommendation(_message.Message):
 Global___UserRecommendation: _TypeAlias = UserRecommendation  # noqa: Y015
 
 @_typing.final
+class SearchItemsRequest(_message.Message):
+    """Asks for items by what they say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FilterParamsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _value_pb2.Value: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _value_pb2.Value | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CATALOG_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    FILTER_PARAMS_FIELD_NUMBER: _builtins.int
+    EXCLUDE_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    EXCLUDE_SEEN_FIELD_NUMBER: _builtins.int
+    RETURN_FIELDS_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    RECIPROCAL_RANK_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    catalog_id: _builtins.str
+    """The catalog to search."""
+    page_size: _builtins.int
+    """The most hits to return. 0 takes 10; over 1,000 is read as 1,000; negative
+    is refused.
+    """
+    filter: _builtins.str
+    """The filter that every hit must match, in the filter language over item
+    fields; at most 16,384 bytes. Empty matches everything.
+    """
+    exclude_seen: _builtins.bool
+    """Whether items of the subject's own history must not be among the hits.
+    Default false: people search for what they know, too.
+    """
+    consistency: _retrieval_pb2.Consistency.ValueType
+    """Which interactions of users to reflect. By default BOUNDED; an unknown
+    value is refused.
+    """
+    release_id: _builtins.str
+    """The release to ask, which must be READY or ACTIVE. When empty, the active
+    one.
+    """
+    query: _builtins.str
+    """What to search for: 1 to 4,096 bytes, not blank."""
+    @_builtins.property
+    def subject(self) -> Global___Subject:
+        """Whom to search for. When absent, for anyone: hits are ordered by the text
+        alone. Else the 200 best by text, or as many as are asked for, are put into
+        an order by text and by how well they fit the subject; for one of whom
+        nothing is known, by popularity.
+        """
+
+    @_builtins.property
+    def filter_params(self) -> _containers.MessageMap[_builtins.str, _value_pb2.Value]:
+        """The values of the `{name}` placeholders of the filter; each must stand in
+        it.
+        """
+
+    @_builtins.property
+    def exclude_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Items that must not be among the hits, at most 100,000."""
+
+    @_builtins.property
+    def return_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The item fields to return with each hit, at most 64; `*` alone returns all.
+        When empty, none.
+        """
+
+    @_builtins.property
+    def reciprocal_rank(self) -> Global___ReciprocalRank:
+        """By the places in both orders."""
+
+    @_builtins.property
+    def weights(self) -> Global___FusionWeights:
+        """By both scores."""
+
+    def __init__(
+        self,
+        *,
+        catalog_id: _builtins.str = ...,
+        subject: Global___Subject | None = ...,
+        page_size: _builtins.int = ...,
+        filter: _builtins.str = ...,
+        filter_params: _abc.Mapping[_builtins.str, _value_pb2.Value] | None = ...,
+        exclude_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        exclude_seen: _builtins.bool = ...,
+        return_fields: _abc.Iterable[_builtins.str] | None = ...,
+        consistency: _retrieval_pb2.Consistency.ValueType = ...,
+        release_id: _builtins.str = ...,
+        query: _builtins.str = ...,
+        reciprocal_rank: Global___ReciprocalRank | None = ...,
+        weights: Global___FusionWeights | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fusion", b"fusion", "reciprocal_rank", b"reciprocal_rank", "subject", b"subject", "weights", b"weights"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "consistency", b"consistency", "exclude_item_ids", b"exclude_item_ids", "exclude_seen", b"exclude_seen", "filter", b"filter", "filter_params", b"filter_params", "fusion", b"fusion", "page_size", b"page_size", "query", b"query", "reciprocal_rank", b"reciprocal_rank", "release_id", b"release_id", "return_fields", b"return_fields", "subject", b"subject", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_fusion: _TypeAlias = _typing.Literal["reciprocal_rank", "weights"]  # noqa: Y015
+    _WhichOneofArgType_fusion: _TypeAlias = _typing.Literal["fusion", b"fusion"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_fusion) -> _WhichOneofReturnType_fusion | None: ...
+
+Global___SearchItemsRequest: _TypeAlias = SearchItemsRequest  # noqa: Y015
+
+@_typing.final
+class ReciprocalRank(_message.Message):
+    """Fusion by the sum of 1 / (k + place) in both orders (Cormack, Clarke and
+    Büttcher 2009).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    K_FIELD_NUMBER: _builtins.int
+    k: _builtins.float
+    """How little the first places stand out: over 0, at most 1,000,000. When
+    absent, 60.
+    """
+    def __init__(
+        self,
+        *,
+        k: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "k", b"k"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "k", b"k"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__k: _TypeAlias = _typing.Literal["k"]  # noqa: Y015
+    _WhichOneofArgType__k: _TypeAlias = _typing.Literal["_k", b"_k"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__k) -> _WhichOneofReturnType__k | None: ...
+
+Global___ReciprocalRank: _TypeAlias = ReciprocalRank  # noqa: Y015
+
+@_typing.final
+class FusionWeights(_message.Message):
+    """Fusion by the weighted sum of both scores, each scaled to 0 to 1 over the
+    items that are considered.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    PERSONAL_FIELD_NUMBER: _builtins.int
+    text: _builtins.float
+    """The weight of the text: 0 to 1,000,000."""
+    personal: _builtins.float
+    """The weight of the fit: 0 to 1,000,000. One of both must be over 0."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.float = ...,
+        personal: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["personal", b"personal", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FusionWeights: _TypeAlias = FusionWeights  # noqa: Y015
+
+@_typing.final
+class SearchItemsResponse(_message.Message):
+    """Items by what they say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HITS_FIELD_NUMBER: _builtins.int
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    SHORTFALL_FIELD_NUMBER: _builtins.int
+    release_id: _builtins.str
+    """The release that answered."""
+    source: _retrieval_pb2.Source.ValueType
+    """How the hits were put into order: SOURCE_TEXT without a subject."""
+    shortfall: _retrieval_pb2.Shortfall.ValueType
+    """Why there are fewer hits than asked for."""
+    @_builtins.property
+    def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemHit]:
+        """The hits, best first. The score is the cosine of the texts' vectors, or for a
+        subject what the fusion gives.
+        """
+
+    def __init__(
+        self,
+        *,
+        hits: _abc.Iterable[Global___ItemHit] | None = ...,
+        release_id: _builtins.str = ...,
+        source: _retrieval_pb2.Source.ValueType = ...,
+        shortfall: _retrieval_pb2.Shortfall.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "release_id", b"release_id", "shortfall", b"shortfall", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchItemsResponse: _TypeAlias = SearchItemsResponse  # noqa: Y015
+
+@_typing.final
 class GetEmbeddingsRequest(_message.Message):
     """Asks for stored embeddings."""
 

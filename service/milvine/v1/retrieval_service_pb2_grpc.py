@@ -81,6 +81,11 @@ class RetrievalServiceStub:
                 request_serializer=milvine_dot_v1_dot_retrieval__service__pb2.RecommendAllRequest.SerializeToString,
                 response_deserializer=milvine_dot_v1_dot_retrieval__service__pb2.RecommendAllResponse.FromString,
                 _registered_method=True)
+        self.SearchItems = channel.unary_unary(
+                '/milvine.v1.RetrievalService/SearchItems',
+                request_serializer=milvine_dot_v1_dot_retrieval__service__pb2.SearchItemsRequest.SerializeToString,
+                response_deserializer=milvine_dot_v1_dot_retrieval__service__pb2.SearchItemsResponse.FromString,
+                _registered_method=True)
         self.GetEmbeddings = channel.unary_unary(
                 '/milvine.v1.RetrievalService/GetEmbeddings',
                 request_serializer=milvine_dot_v1_dot_retrieval__service__pb2.GetEmbeddingsRequest.SerializeToString,
@@ -163,6 +168,15 @@ class RetrievalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchItems(self, request, context):
+        """Finds the items whose texts are most like a query's, for anyone or for a
+        subject. Fails with FAILED_PRECONDITION where the release was built without
+        texts: no field of items is declared with `embed_text`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetEmbeddings(self, request, context):
         """Gets stored embeddings. What the release has no vector of is named in the
         answer.
@@ -213,6 +227,11 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     servicer.RecommendAll,
                     request_deserializer=milvine_dot_v1_dot_retrieval__service__pb2.RecommendAllRequest.FromString,
                     response_serializer=milvine_dot_v1_dot_retrieval__service__pb2.RecommendAllResponse.SerializeToString,
+            ),
+            'SearchItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchItems,
+                    request_deserializer=milvine_dot_v1_dot_retrieval__service__pb2.SearchItemsRequest.FromString,
+                    response_serializer=milvine_dot_v1_dot_retrieval__service__pb2.SearchItemsResponse.SerializeToString,
             ),
             'GetEmbeddings': grpc.unary_unary_rpc_method_handler(
                     servicer.GetEmbeddings,
@@ -443,6 +462,33 @@ class RetrievalService:
             '/milvine.v1.RetrievalService/RecommendAll',
             milvine_dot_v1_dot_retrieval__service__pb2.RecommendAllRequest.SerializeToString,
             milvine_dot_v1_dot_retrieval__service__pb2.RecommendAllResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/milvine.v1.RetrievalService/SearchItems',
+            milvine_dot_v1_dot_retrieval__service__pb2.SearchItemsRequest.SerializeToString,
+            milvine_dot_v1_dot_retrieval__service__pb2.SearchItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -73,6 +73,11 @@ class RetrievalServiceStub:
     by one release: for mails, caches and tables. Interactions that are written
     meanwhile may count or not.
     """
+    SearchItems: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.SearchItemsRequest, _retrieval_service_pb2.SearchItemsResponse]
+    """Finds the items whose texts are most like a query's, for anyone or for a
+    subject. Fails with FAILED_PRECONDITION where the release was built without
+    texts: no field of items is declared with `embed_text`.
+    """
     GetEmbeddings: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.GetEmbeddingsRequest, _retrieval_service_pb2.GetEmbeddingsResponse]
     """Gets stored embeddings. What the release has no vector of is named in the
     answer.
@@ -122,6 +127,11 @@ class RetrievalServiceAsyncStub(RetrievalServiceStub):
     """Recommends items to every user with interactions, in the order of user ids,
     by one release: for mails, caches and tables. Interactions that are written
     meanwhile may count or not.
+    """
+    SearchItems: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.SearchItemsRequest, _retrieval_service_pb2.SearchItemsResponse]  # type: ignore[assignment]
+    """Finds the items whose texts are most like a query's, for anyone or for a
+    subject. Fails with FAILED_PRECONDITION where the release was built without
+    texts: no field of items is declared with `embed_text`.
     """
     GetEmbeddings: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.GetEmbeddingsRequest, _retrieval_service_pb2.GetEmbeddingsResponse]  # type: ignore[assignment]
     """Gets stored embeddings. What the release has no vector of is named in the
@@ -217,6 +227,17 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
         """Recommends items to every user with interactions, in the order of user ids,
         by one release: for mails, caches and tables. Interactions that are written
         meanwhile may count or not.
+        """
+
+    @_abc_1.abstractmethod
+    def SearchItems(
+        self,
+        request: _retrieval_service_pb2.SearchItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_service_pb2.SearchItemsResponse, _abc.Awaitable[_retrieval_service_pb2.SearchItemsResponse]]:
+        """Finds the items whose texts are most like a query's, for anyone or for a
+        subject. Fails with FAILED_PRECONDITION where the release was built without
+        texts: no field of items is declared with `embed_text`.
         """
 
     @_abc_1.abstractmethod

@@ -7,12 +7,13 @@ so that the inner product there is the cosine: a server of 2023 has one vector f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from milvine.domain.catalog import IndexKind
 from milvine.domain.entity import Side
-from milvine.domain.release import Release
+from milvine.domain.release import Release, TextIndex
 from milvine.vectors.spec import CollectionSpec
 
 
@@ -42,6 +43,16 @@ def layout(release: Release, side: Side, dimension: int, taste_dimension: int) -
         for name, size in zip(names, (dimension, taste_dimension), strict=True)
     )
     return Layout(scores, neighbours)
+
+
+def text_spec(release: Release, text: TextIndex) -> CollectionSpec:
+    """The collection of what the items of a release say; the index is exact, filter or not.
+
+    A graph loses results under a filter, and what makes up for that with other collections, scores
+    in memory, would need all text vectors there.
+    """
+    index = replace(release.vector_index, kind=IndexKind.FLAT)
+    return CollectionSpec(release.text_collection, text.dimension, release.item_fields, index)
 
 
 def directions(vectors: np.ndarray, taste_dimension: int) -> np.ndarray:

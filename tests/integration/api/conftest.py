@@ -22,6 +22,7 @@ class RecordsOnly:
 
     records: Records
     retriever: Any = None
+    text_search: Any = None
     releases: Any = None
     families: Mapping[str, Family[Any]] = field(default_factory=lambda: families)
     call_timeout_s: float = 30.0

@@ -97,6 +97,12 @@ def recommend(**fields):
     )
 
 
+def search(**fields):
+    """A request for items by what they say."""
+    return {"catalog_id": "films", "query": "a film"} | fields
+
+
+ANYONE = {"user_id": "u"}
 VALUE = value_pb2.Value
 CASES = [
     ("CatalogService/GetCatalog", {"catalog_id": ""}, INVALID, "INVALID_FIELD", ["catalog_id"]),
@@ -357,6 +363,30 @@ CASES = [
     ),
     ("ReleaseService/PublishModel", {"model_id": "nope"}, MISSING, "MODEL_NOT_FOUND", []),
     ("ReleaseService/GetRelease", {"release_id": "nope"}, MISSING, "RELEASE_NOT_FOUND", []),
+    *(
+        ("RetrievalService/SearchItems", search(**given), INVALID, "INVALID_FIELD", [field])
+        for given, field in [
+            ({"catalog_id": ""}, "catalog_id"),
+            ({"query": ""}, "query"),
+            ({"query": " \n"}, "query"),
+            ({"query": "a\0b"}, "query"),
+            ({"query": "ä" * 2_049}, "query"),
+            ({"page_size": -1}, "page_size"),
+            ({"release_id": "a\0"}, "release_id"),
+            ({"consistency": 7}, "consistency"),
+            ({"exclude_item_ids": [""]}, "exclude_item_ids[0]"),
+            ({"return_fields": ["*", "year"]}, "return_fields"),
+            ({"exclude_seen": True}, "exclude_seen"),
+            ({"subject": {}}, "subject"),
+            ({"reciprocal_rank": {}}, "reciprocal_rank"),
+            ({"weights": {"text": 1}}, "weights"),
+            ({"subject": ANYONE, "reciprocal_rank": {"k": 0}}, "reciprocal_rank.k"),
+            ({"subject": ANYONE, "reciprocal_rank": {"k": math.nan}}, "reciprocal_rank.k"),
+            ({"subject": ANYONE, "weights": {}}, "weights"),
+            ({"subject": ANYONE, "weights": {"text": -1}}, "weights.text"),
+            ({"subject": ANYONE, "weights": {"personal": math.inf}}, "weights.personal"),
+        ]
+    ),
     ("RetrievalService/Recommend", recommend(subject=None), INVALID, "INVALID_FIELD", ["subject"]),
     (
         "RetrievalService/Recommend",

@@ -69,7 +69,8 @@ async def test_what_was_learned_is_fitted_without(stores, world):
     assert model.evaluation.fitted_anew
     assert model.evaluation.holdout == holdout
     assert EvaluateStage.FITTING in stages
-    assert model.evaluation.model[0].recall > model.evaluation.popularity[0].recall
+    assert model.evaluation.user_count == len(world.seen)
+    assert [metrics.cutoff for metrics in model.evaluation.model] == [5]
 
 
 async def test_the_live_index_is_measured_beside(stores, world):

@@ -54,9 +54,7 @@ async def client(stores):
 def whole_scores(world, user, ids, most=MOST_RERANKED):
     """The scores of items: by the whole model for the best, and below these for the others."""
     served = world.served
-    history = history_of(
-        world.events_of[user], world.catalog, served.feedback, items=served.learned
-    )
+    history = history_of(world.events_of[user], world.catalog, served.feedback, items=served.items)
     rows = served.items.rows(ids)
     inner = (served.item_vectors[rows] @ served.encoder.encode(history)[0]).astype(np.float64)
     order = np.argsort(-inner, kind="stable")

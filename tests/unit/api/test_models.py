@@ -19,6 +19,7 @@ from milvine.api.convert import models as convert
 from milvine.domain.catalog import Catalog, EventType, VectorIndex
 from milvine.domain.errors import FailedPrecondition, Reason
 from milvine.domain.model import (
+    ContentSource,
     EpochReport,
     Evaluation,
     Holdout,
@@ -222,6 +223,7 @@ def test_model_message():
         event_types=("view",),
         divergence="the training diverged",
         create_time=datetime(2026, 1, 1, tzinfo=UTC),
+        content=ContentSource(("title",), "hashing", "hashing-1", 9, 0.25),
         latest_event_time=datetime(2025, 1, 1, tzinfo=UTC),
     )
     message = convert.model_message(model)
@@ -233,6 +235,9 @@ def test_model_message():
     )
     assert message.train_duration == Duration(seconds=1, nanos=500_000_000)
     assert message.evaluation.model[0].hit_rate == 0.4
+    assert message.content_map == model_pb2.ContentMap(
+        text_fields=["title"], text_encoder="hashing", item_count=9, explained_variance=0.25
+    )
     assert message.evaluation.segments[0].segment == model_pb2.SegmentEvaluation.SEGMENT_TAIL_ITEMS
     assert message.evaluation.segments[0].popularity[0].novelty == 0.6
     assert message.evaluation.holdout.cutoffs == [10, 20]

@@ -62,6 +62,7 @@ def test_a_password_may_have_any_character():
         ("MILVINE_PORT", "70000"),
         ("MILVINE_LOG_LEVEL", "loud"),
         ("MILVINE_DEVICE", "gpu"),
+        ("MILVINE_TEXT_ENCODER", "hashing:7"),
         ("MILVINE_VECTORS_URI", "milvus:19530"),
         ("MILVINE_TLS_CERT_FILE", "chain.pem"),
         ("MILVINE_TLS_KEY_FILE", "key.pem"),

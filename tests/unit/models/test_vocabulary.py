@@ -12,7 +12,7 @@ from milvine.models.vocabulary import Vocabulary
 def test_ids_that_come_later_have_rows_of_their_own(repeats):
     """The rows before stay, however often ids are added and however many are looked up."""
     first = Vocabulary(["a", "b"])
-    more = first.and_more(["c"]).and_more(["d", "e"])
+    more = first.extended(["c"]).extended(["d", "e"])
 
     assert more.rows(["e", "b", "x", "c"] * repeats).tolist() == [4, 1, -1, 2] * repeats
     assert more.rows(pa.array(["d", "a"])).tolist() == [3, 0]

@@ -22,7 +22,6 @@ def served_checkerboard(family: str) -> ServingModel:
     counts = np.bincount(dataset.histories.items, minlength=len(dataset.items))
     return ServingModel(
         model=model("m"),
-        learned=dataset.items,
         items=dataset.items,
         item_vectors=fitted.item_vectors,
         popularity=counts,

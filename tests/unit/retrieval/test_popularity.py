@@ -43,7 +43,6 @@ def active():
     """A release of four items."""
     served = ServingModel(
         model=model("m"),
-        learned=Vocabulary(ITEMS),
         items=Vocabulary(ITEMS),
         item_vectors=np.zeros((4, 2), np.float32),
         popularity=TRAINED,
@@ -125,7 +124,7 @@ async def test_items_that_came_after_a_count_are_the_least_popular(records, acti
     """A count is used among more items than it knew, and among fewer."""
     popular = await Popularity(records).of(active, Counting(), timeout_s=PLENTY_S)
 
-    more, fewer = popular.among(6), popular.among(3)
+    more, fewer = popular.of_first(6), popular.of_first(3)
 
     assert more.scores.tolist() == [*popular.scores.tolist(), 0, 0]
     assert more.rows.tolist() == [*popular.rows.tolist(), 4, 5]

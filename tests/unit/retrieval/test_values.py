@@ -101,4 +101,3 @@ def test_columns_grow_by_items_without_values():
     assert [len(codes) for codes in told_apart(listed, rows)] == [0, 2, 0, 0]
     assert told_apart(updated(listed, {3: "b"}), rows)[3] <= told_apart(listed, rows)[1]
     np.testing.assert_array_equal(numbers.take(rows), [np.nan, 3.0, np.nan, np.nan])
-    assert numbers.grown(1) is numbers

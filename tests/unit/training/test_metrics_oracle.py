@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from types import ModuleType
 
@@ -24,8 +23,9 @@ users = st.tuples(
 @pytest.fixture(scope="module")
 def ranx() -> ModuleType:
     """The library, without its compiler, which takes longer than all the tests."""
-    os.environ["NUMBA_DISABLE_JIT"] = "1"
-    return import_module("ranx")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NUMBA_DISABLE_JIT", "1")
+        return import_module("ranx")
 
 
 @given(st.lists(users, min_size=1, max_size=8), st.integers(1, 30))

@@ -9,7 +9,7 @@ from milvine.api.convert import evaluations
 from milvine.api.convert.values import display_name, duration, raise_all, timestamp
 from milvine.domain.catalog import Catalog
 from milvine.domain.errors import InvalidArgument
-from milvine.domain.model import EpochReport, Model, ModelConfig, Setting
+from milvine.domain.model import ContentSource, EpochReport, Model, ModelConfig, Setting
 from milvine.jobs.payloads import TrainRequest
 from milvine.models.base import Family, ReadsFields
 from milvine.v1 import model_pb2, model_service_pb2
@@ -56,9 +56,21 @@ def model_message(model: Model) -> model_pb2.Model:
         train_duration=duration(model.train_seconds),
         epochs=epoch_messages(model.epochs),
         event_types=model.event_types,
+        content_map=_content_message(model.content),
         divergence=model.divergence,
         create_time=timestamp(model.create_time),
         latest_event_time=timestamp(model.latest_event_time),
+    )
+
+
+def _content_message(content: ContentSource | None) -> model_pb2.ContentMap | None:
+    if content is None:
+        return None
+    return model_pb2.ContentMap(
+        text_fields=content.text_fields,
+        text_encoder=content.text_encoder,
+        item_count=content.item_count,
+        explained_variance=content.explained,
     )
 
 

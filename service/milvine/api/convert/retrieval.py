@@ -28,6 +28,7 @@ from milvine.domain.query import (
     DEFAULT_PAGE_SIZE,
     Consistency,
     Embeddings,
+    FoundItems,
     HistorySubject,
     Neighbours,
     PopularItems,
@@ -65,8 +66,9 @@ Searching: TypeAlias = (
     | pb.PopularItemsRequest
     | pb.FindAudienceRequest
     | pb.RecommendAllRequest
+    | pb.SearchItemsRequest
 )
-_WITHOUT_PAGES = (pb.BatchRecommendRequest, pb.RecommendAllRequest)
+_WITHOUT_PAGES = (pb.BatchRecommendRequest, pb.RecommendAllRequest, pb.SearchItemsRequest)
 
 
 def subject(message: pb.Subject, catalog: Catalog | None, path: str) -> Subject:
@@ -108,7 +110,7 @@ def recommended(request: Recommending) -> Selection:
         request,
         exclude_ids=frozenset(excluded),
         include_seen=request.include_seen,
-        consistency=_consistency(request.consistency),
+        consistency=consistency_of(request.consistency),
         ranking=ranking_of(request.ranking),
         explain=request.explain,
     )
@@ -119,7 +121,7 @@ def ranked(request: pb.RankItemsRequest) -> tuple[list[str], Selection]:
     item_ids = required_ids(request.item_ids, "item_ids", least=1, most=MAX_RANKED)
     return item_ids, Selection(
         return_fields=_return_fields(request.return_fields),
-        consistency=_consistency(request.consistency),
+        consistency=consistency_of(request.consistency),
         ranking=ranking_of(request.ranking),
         explain=request.explain,
         release_id=_release_id(request.release_id),
@@ -131,7 +133,8 @@ def audience(request: pb.FindAudienceRequest) -> Selection:
     return selection(request, include_seen=request.include_seen)
 
 
-def _consistency(number: int) -> Consistency:
+def consistency_of(number: int) -> Consistency:
+    """Which interactions to reflect."""
     if number not in _CONSISTENCIES:
         raise InvalidArgument.at("consistency", f"must be BOUNDED or STRONG, is {number}")
     return _CONSISTENCIES[number]
@@ -182,10 +185,10 @@ def recommendation_message(found: Recommendation) -> pb.RecommendResponse:
         next_page_token=found.next_page_token,
         release_id=found.release_id,
         source=_SOURCES[found.source],
-        shortfall=_shortfall(found),
+        shortfall=shortfall_of(found),
         method=_METHODS[found.method],
     )
-    _add_items(message.hits, found.hits)
+    add_items(message.hits, found.hits)
     return message
 
 
@@ -194,9 +197,9 @@ def user_recommendation_message(user_id: str, found: Recommendation) -> pb.UserR
     message = pb.UserRecommendation(
         user_id=user_id,
         source=_SOURCES[found.source],
-        shortfall=_shortfall(found),
+        shortfall=shortfall_of(found),
     )
-    _add_items(message.hits, found.hits)
+    add_items(message.hits, found.hits)
     return message
 
 
@@ -205,10 +208,10 @@ def similar_items_message(found: Neighbours) -> pb.SimilarItemsResponse:
     message = pb.SimilarItemsResponse(
         next_page_token=found.next_page_token,
         release_id=found.release_id,
-        shortfall=_shortfall(found),
+        shortfall=shortfall_of(found),
         method=_METHODS[found.method],
     )
-    _add_items(message.hits, found.hits)
+    add_items(message.hits, found.hits)
     return message
 
 
@@ -219,7 +222,7 @@ def ranked_message(found: RankedItems) -> pb.RankItemsResponse:
         source=_SOURCES[found.source],
         missing_item_ids=found.missing_ids,
     )
-    _add_items(message.hits, found.hits)
+    add_items(message.hits, found.hits)
     return message
 
 
@@ -229,7 +232,7 @@ def audience_message(found: Neighbours) -> pb.FindAudienceResponse:
         hits=_user_hits(found.hits),
         next_page_token=found.next_page_token,
         release_id=found.release_id,
-        shortfall=_shortfall(found),
+        shortfall=shortfall_of(found),
         method=_METHODS[found.method],
     )
 
@@ -240,7 +243,7 @@ def similar_users_message(found: Neighbours) -> pb.SimilarUsersResponse:
         hits=_user_hits(found.hits),
         next_page_token=found.next_page_token,
         release_id=found.release_id,
-        shortfall=_shortfall(found),
+        shortfall=shortfall_of(found),
         method=_METHODS[found.method],
     )
 
@@ -250,9 +253,9 @@ def popular_items_message(found: PopularItems) -> pb.PopularItemsResponse:
     message = pb.PopularItemsResponse(
         next_page_token=found.next_page_token,
         release_id=found.release_id,
-        shortfall=_shortfall(found),
+        shortfall=shortfall_of(found),
     )
-    _add_items(message.hits, found.hits)
+    add_items(message.hits, found.hits)
     return message
 
 
@@ -297,7 +300,7 @@ def _vector(values: Sequence[float], path: str) -> np.ndarray:
     return vector
 
 
-def _add_items(messages: RepeatedCompositeFieldContainer[pb.ItemHit], hits: Iterable[Hit]) -> None:
+def add_items(messages: RepeatedCompositeFieldContainer[pb.ItemHit], hits: Iterable[Hit]) -> None:
     """Add the messages of hits, in place: made one by one they take three times as long."""
     for hit in hits:
         message = messages.add()
@@ -329,9 +332,15 @@ def _vector_message(vector: np.ndarray) -> pb.Vector:
     return pb.Vector(values=vector.tolist())
 
 
-def _shortfall(
-    found: Recommendation | Neighbours | PopularItems,
+def source_of(source: Source) -> retrieval_pb2.Source.ValueType:
+    """How hits were found."""
+    return _SOURCES[source]
+
+
+def shortfall_of(
+    found: Recommendation | Neighbours | PopularItems | FoundItems,
 ) -> retrieval_pb2.Shortfall.ValueType:
+    """Why there are fewer hits than asked for."""
     if found.is_short:
         return retrieval_pb2.SHORTFALL_NO_MORE_MATCHES
     return retrieval_pb2.SHORTFALL_NONE
