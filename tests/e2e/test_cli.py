@@ -23,7 +23,7 @@ ITEMS, USERS = 60, 30
 CATALOG = {
     "catalog_id": "films",
     "item_fields": [
-        {"name": "title", "type": "STRING"},
+        {"name": "title", "type": "STRING", "embed_text": True},
         {"name": "year", "type": "INT64"},
         {"name": "genres", "type": "STRING_LIST"},
     ],
@@ -109,6 +109,7 @@ SPOKEN = {
     "rank": ("films", "i0", "i1", "--user", "u0"),
     "recommend": ("films", "--user", "u0"),
     "releases": ("films",),
+    "search": ("films", "a film"),
     "similar": ("films", "--user", "u0"),
 }
 """Commands beside those that the fixture calls and the processes, and what each is asked."""
@@ -164,6 +165,29 @@ def test_trained_models_are_measured(filled):
     shown = invoke(filled, "train", "films", *TRAIN).stdout
     assert "als @10" in shown
     assert "popularity @20" in shown
+
+
+def test_a_live_index_is_measured(filled, folder):
+    """What users did after a training measures the model as it is, and the index beside it."""
+    (folder / "went_on.json").write_text(json.dumps(CATALOG | {"catalog_id": "went_on"}))
+    call(filled, "catalogs", "create", folder / "went_on.json")
+    call(filled, "import", "interactions", "went_on", folder / "events.csv")
+    model = call(filled, "train", "went_on", *TRAIN)["model_id"]
+    asked = ("evaluate", model, "--holdout", "after", "--live")
+    refused = invoke(filled, *asked)
+    assert refused.exit_code == 1
+    assert f"milvine publish {model}" in refused.stderr
+    call(filled, "publish", model)
+    later = [
+        (f"u{u}", f"i{i}", 1_800_000_000) for u in range(USERS) for i in range(u % 3, ITEMS, 3)
+    ]
+    write(folder / "later.csv", ("user_id", "item_id", "event_time"), later)
+    call(filled, "import", "interactions", "went_on", folder / "later.csv")
+    evaluation = call(filled, *asked)["evaluation"]
+    assert not evaluation["fitted_anew"]
+    assert evaluation["live"]["index_recall"] == 1.0
+    assert evaluation["model"][0]["recall"] > evaluation["popularity"][0]["recall"]
+    assert "live @10" in invoke(filled, *asked).stdout
 
 
 def test_models_are_compared(filled):
@@ -312,6 +336,23 @@ def test_neighbours_are_alike(filled):
     assert all(hit["fields"]["genres"] == ["Sci-Fi"] for hit in items["hits"])
     users = call(filled, "similar", "films", "--user", "u2", "-k", "4", "--filter", "age < 40")
     assert all(int(hit["id"][1:]) % 3 == 2 for hit in users["hits"])
+
+
+def test_titles_are_searched(filled):
+    """The film of that title comes first; for someone, those of the taste do."""
+    found = call(
+        filled, "search", "films", "film 17", "--filter", "year < {to}", "--param", "to=1990"
+    )
+    assert found["hits"][0]["id"] == "i17"
+    assert found["hits"][0]["fields"]["title"] == "Film 17"
+    suited = call(
+        filled, "search", "films", "a film", "--user", "u2", "--weights", "0", "1", "--exclude-seen"
+    )
+    assert suited["hits"]
+    assert all(int(hit["id"][1:]) % 3 == 2 for hit in suited["hits"][:3])
+    short = invoke(filled, "search", "films", "film", "--filter", "year < 1972")
+    assert "2 of 10" in short.stdout
+    assert "query: must not be blank" in invoke(filled, "search", "films", " ").stderr
 
 
 def test_history_joins_titles(filled):

@@ -9,7 +9,7 @@ from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 
 from milvine.api import paging
-from milvine.api.convert import evaluations, watching
+from milvine.api.convert import evaluations, tuning, watching
 from milvine.api.convert import models as convert
 from milvine.api.convert.operations import operation_id
 from milvine.api.convert.values import required_id
@@ -37,6 +37,14 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
         catalog = await asyncio.to_thread(self._services.records.catalogs.get, catalog_id)
         training = convert.training(request, catalog, self._services.families, model_id=new_id("m"))
         return await start(self._services.records, OperationKind.TRAIN, training, exclusive=True)
+
+    async def TuneModel(
+        self, request: pb.TuneModelRequest, context: Context
+    ) -> operations_pb2.Operation:
+        catalog_id = required_id(request.catalog_id, "catalog_id")
+        catalog = await asyncio.to_thread(self._services.records.catalogs.get, catalog_id)
+        search = tuning.tuning(request, catalog, self._services.families)
+        return await start(self._services.records, OperationKind.TUNE, search, exclusive=True)
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> model_pb2.Model:
         model_id = required_id(request.model_id, "model_id")

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from milvine.api import paging
 from milvine.api.convert import operations as convert
+from milvine.api.convert import tuning
 from milvine.api.convert.models import model_message
 from milvine.api.convert.releases import release_message
 from milvine.api.services import Context, Services
@@ -136,6 +137,7 @@ def _published(records: Records, operation: Operation) -> release_pb2.Release:
 
 _RESPONSES: Mapping[OperationKind, Callable[[Records, Operation], Message]] = {
     OperationKind.TRAIN: _trained,
+    OperationKind.TUNE: lambda _, operation: tuning.response(operation),
     OperationKind.EVALUATE: _trained,
     OperationKind.PUBLISH: _published,
     OperationKind.ERASE_USER: lambda _, operation: convert.receipt(operation),

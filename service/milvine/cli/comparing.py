@@ -113,7 +113,7 @@ def _row(
     winners = [place for place, value in enumerate(values) if value is not None and value == goal]
     best = winners[0] if len(winners) == 1 else None
     shown = tuple(
-        "" if value is None else form.format(value) + ("*" if place == best else " ")
+        "" if value is None else ("* " if place == best else "") + form.format(value)
         for place, value in enumerate(values)
     )
     return Row(name, tuple(values), shown, best)

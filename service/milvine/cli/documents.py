@@ -43,6 +43,8 @@ def _value(value: object, names: Mapping[int, str]) -> object:
             return document(value)
         case str() | bytes():
             return value
+        case Mapping():
+            return {str(key): _value(element, names) for key, element in value.items()}
         case Iterable():
             return [_value(element, names) for element in value]
         case int() if names:

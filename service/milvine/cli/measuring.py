@@ -11,7 +11,7 @@ from milvine.cli.documents import document
 from milvine.cli.evaluation import HoldoutArgs, evaluation_tables, holdout_options, live_table
 from milvine.cli.following import follow
 from milvine.domain.errors import FailedPrecondition, Reason
-from milvine.v1 import release_pb2
+from milvine.v1 import model_pb2, release_pb2
 
 _SERVES = (release_pb2.Release.STATE_ACTIVE, release_pb2.Release.STATE_READY)
 
@@ -35,13 +35,15 @@ async def evaluate(call: Remote, args: EvaluateArgs) -> None:
     """Measure a MODEL again; the model keeps what came out in place of what it had.
 
     A model that has not learned from what is held out is measured as it is; of any other, the
-    settings are fitted anew on the rest. Ctrl-C cancels.
+    settings are fitted anew on the rest. `--holdout after` without --from takes what came after
+    all that the model has learned from. Ctrl-C cancels.
     """
-    handle = await call.client.evaluate(
-        args.model,
-        holdout=args.holdout_message(),
-        release=await _release(call, args.model) if args.live else "",
-    )
+    model = await call.client.get_model(args.model)
+    holdout = args.holdout_message()
+    if args.holdout == "after" and args.start is None and model.HasField("latest_event_time"):
+        holdout.start_time.FromNanoseconds(model.latest_event_time.ToNanoseconds() + 1_000)
+    release = await _release(call, model) if args.live else ""
+    handle = await call.client.evaluate(args.model, holdout=holdout, release=release)
     model = await follow(call, handle, "Evaluating")
     evaluation = model.evaluation
     views = evaluation_tables(evaluation, model.config.WhichOneof("family") or "model")
@@ -51,14 +53,14 @@ async def evaluate(call: Remote, args: EvaluateArgs) -> None:
     call.output.show(document(model), *views, f"Measured {measured}.")
 
 
-async def _release(call: Remote, model_id: str) -> str:
+async def _release(call: Remote, model: model_pb2.Model) -> str:
     """The newest release of a model that can be asked."""
-    model = await call.client.get_model(model_id)
     async for release in call.client.releases(model.catalog_id):
-        if release.model_id == model_id and release.state in _SERVES:
+        if release.model_id == model.model_id and release.state in _SERVES:
             return release.release_id
     raise FailedPrecondition(
-        f"model {model_id!r} has no release to ask; publish it with `milvine publish {model_id}`",
+        f"model {model.model_id!r} has no release to ask; publish it with "
+        f"`milvine publish {model.model_id}`",
         Reason.WRONG_STATE,
-        {"model_id": model_id},
+        {"model_id": model.model_id},
     )

@@ -26,7 +26,7 @@ class OperationsArgs:
 @click.option("--cancel", metavar="NAME", help="Ask that operation to stop.")
 @remote(OperationsArgs)
 async def operations(call: Remote, args: OperationsArgs) -> None:
-    """List trainings, publications and erasures, or cancel one."""
+    """List trainings, searches, publications and erasures, or cancel one."""
     if args.cancel is not None:
         await call.client.operation(args.cancel).cancel()
         call.output.show({"cancelled": args.cancel}, f"Asked {args.cancel} to stop.")

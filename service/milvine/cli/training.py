@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import click
 from google.protobuf import json_format
+from rich.console import RenderableType
 
 from milvine.cli.command import Remote, remote
 from milvine.cli.documents import document
@@ -18,7 +20,7 @@ from milvine.client.types import moment
 from milvine.domain.errors import InvalidArgument
 from milvine.v1 import model_pb2
 
-_FAMILIES = tuple(model_pb2.ModelConfig.DESCRIPTOR.fields_by_name)
+FAMILIES = tuple(model_pb2.ModelConfig.DESCRIPTOR.fields_by_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class TrainArgs(HoldoutArgs):
 
 @click.command()
 @click.argument("catalog")
-@click.option("--family", type=click.Choice(_FAMILIES), required=True)
+@click.option("--family", type=click.Choice(FAMILIES), required=True)
 @click.option(
     "--set",
     "settings",
@@ -57,20 +59,24 @@ async def train(call: Remote, args: TrainArgs) -> None:
     """
     handle = await call.client.train(
         args.catalog,
-        config=_config(args.family, args.settings),
+        config=family_config(args.family, args.settings),
         holdout=args.holdout_message(),
         event_types=args.event_types,
         display_name=args.name,
     )
-    model = await follow(call, handle, f"Training {args.family}", _remark)
-    learned = (
+    model = await follow(call, handle, f"Training {args.family}", told_epoch)
+    call.output.show(document(model), *model_views(model))
+
+
+def model_views(model: model_pb2.Model) -> Iterator[RenderableType]:
+    """How well a model did, and what it learned."""
+    if model.HasField("evaluation"):
+        yield from evaluation_tables(model.evaluation, model.config.WhichOneof("family") or "")
+    yield (
         f"Model [cyan]{model.model_id}[/] learned {model.dimension} dimensions of "
         f"{model.user_count:,} users and {model.item_count:,} items from "
         f"{model.pair_count:,} pairs in {model.train_duration.ToTimedelta().total_seconds():.1f} s."
     )
-    measured = model.HasField("evaluation")
-    views = evaluation_tables(model.evaluation, args.family) if measured else []
-    call.output.show(document(model), *views, learned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,8 @@ async def models(call: Remote, args: ModelsArgs) -> None:
     )
 
 
-def _remark(progress: Progress) -> str:
+def told_epoch(progress: Progress) -> str:
+    """What the last epoch of a training says."""
     if not progress.epochs:
         return ""
     last = progress.epochs[-1]
@@ -126,7 +133,8 @@ def _measured(model: model_pb2.Model) -> str:
     return f"{how}recall@{first.cutoff} {first.recall:.4f}, ndcg@{first.cutoff} {first.ndcg:.4f}"
 
 
-def _config(family: str, settings: dict[str, Json]) -> model_pb2.ModelConfig:
+def family_config(family: str, settings: dict[str, Json]) -> model_pb2.ModelConfig:
+    """The config of a family with some settings."""
     config = model_pb2.ModelConfig()
     known = list(getattr(config, family).DESCRIPTOR.fields_by_name)
     for name in settings:

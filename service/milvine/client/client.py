@@ -32,6 +32,7 @@ from milvine.v1 import (
     release_service_pb2_grpc,
     retrieval_service_pb2,
     retrieval_service_pb2_grpc,
+    tuning_pb2,
     user_service_pb2,
     user_service_pb2_grpc,
 )
@@ -309,6 +310,57 @@ class Client:
             display_name=display_name,
         )
         started = await self._caller.call(self._models.TrainModel, request)
+        return OperationHandle(started.name, self._caller, self._operations)
+
+    async def tune(  # noqa: PLR0913 - what the request has
+        self,
+        catalog_id: str,
+        config: model_pb2.ModelConfig | Mapping[str, requests.Settings],
+        space: Mapping[str, requests.Searched],
+        *,
+        trial_count: int = 0,
+        metric: str = "ndcg",
+        cutoff: int = 0,
+        holdout: requests.Settings | model_pb2.Holdout | None = None,
+        event_types: Sequence[str] = (),
+        seed: int = 0,
+        train_best: bool = False,
+        display_name: str = "",
+    ) -> OperationHandle[tuning_pb2.Tuning]:
+        """Search for the settings of a family that do best on what is held out.
+
+        Args:
+            catalog_id: What to learn from.
+            config: The family and the settings that are fixed, as `{"als": {"epochs": 10}}`.
+            space: Where other settings are looked for, by name: `(low, high)`,
+                `(low, high, "log")`, a list of values, or a message.
+            trial_count: How many are tried; 0 for 20.
+            metric: `ndcg`, `recall`, `mrr` or `hit_rate`.
+            cutoff: The length of the lists that are measured; 0 for 20.
+            holdout: What is held out; without it the latest item of each user.
+            event_types: What to learn from; empty for all.
+            seed: With the same seed and data, it tries the same.
+            train_best: Whether a model is trained with the best settings afterwards;
+                `operation(tuning.train_operation)` follows it.
+            display_name: A name for that model.
+
+        Raises:
+            ValueError: When the metric or a part of the space has another form.
+        """
+        request = model_service_pb2.TuneModelRequest(
+            catalog_id=catalog_id,
+            config=requests.family_config(config),
+            space=requests.space(space),
+            trial_count=trial_count,
+            metric=requests.metric(metric),
+            cutoff=cutoff,
+            holdout=requests.holdout(holdout),
+            event_types=event_types,
+            seed=seed,
+            train_best=train_best,
+            display_name=display_name,
+        )
+        started = await self._caller.call(self._models.TuneModel, request)
         return OperationHandle(started.name, self._caller, self._operations)
 
     async def get_model(self, model_id: str) -> model_pb2.Model:

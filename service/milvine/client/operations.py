@@ -18,6 +18,7 @@ from milvine.v1 import (
     model_service_pb2,
     release_pb2,
     release_service_pb2,
+    tuning_pb2,
     user_service_pb2,
 )
 
@@ -27,13 +28,19 @@ _ANSWER_S = 5.0
 _POLL_S = 0.25
 _METADATA = (
     model_service_pb2.TrainModelMetadata,
+    model_service_pb2.TuneModelMetadata,
     model_service_pb2.EvaluateModelMetadata,
     release_service_pb2.PublishModelMetadata,
     user_service_pb2.EraseUserMetadata,
 )
 _EPOCHS = {"FITTING_HOLDOUT": "holdout_epochs", "FITTING": "epochs"}
 """Where metadata has the epochs of a step."""
-_RESPONSES = (model_pb2.Model, release_pb2.Release, user_service_pb2.EraseUserReceipt)
+_RESPONSES = (
+    model_pb2.Model,
+    tuning_pb2.Tuning,
+    release_pb2.Release,
+    user_service_pb2.EraseUserReceipt,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,8 @@ class Progress:
     """The share that is done, 0 to 1."""
     epochs: tuple[model_pb2.EpochReport, ...] = ()
     """The passes that have ended of the training's step under way."""
+    trials: tuple[tuning_pb2.Trial, ...] = ()
+    """The trials of a search that have ended."""
 
 
 class OperationHandle(Generic[R]):
@@ -114,7 +123,9 @@ def _progress(operation: operations_pb2.Operation) -> Progress:
         return Progress("", float(operation.done))
     stage = fields["stage"].enum_type.values_by_number[metadata.stage].name
     name = stage.removeprefix("STAGE_").removesuffix("UNSPECIFIED")
-    return Progress(name, metadata.progress, tuple(getattr(metadata, _EPOCHS.get(name, ""), ())))
+    epochs = tuple(getattr(metadata, _EPOCHS.get(name, ""), ()))
+    trials = tuple(metadata.trials) if "trials" in fields else ()
+    return Progress(name, metadata.progress, epochs, trials)
 
 
 def _unpacked(packed: Any, kinds: tuple[type[Message], ...]) -> Any:  # noqa: ANN401 - of any type

@@ -25,12 +25,21 @@ from milvine.v1 import (
     model_pb2,
     retrieval_pb2,
     retrieval_service_pb2,
+    tuning_pb2,
     user_pb2,
 )
 
 M = TypeVar("M", bound=Message)
 Settings: TypeAlias = Mapping[str, object]
 """Fields of a message by name."""
+Searched: TypeAlias = (
+    tuple[float, float]
+    | tuple[float, float, str]
+    | list[float]
+    | tuning_pb2.NumberRange
+    | tuning_pb2.NumberChoices
+)
+"""Where a setting is looked for: `(low, high)`, `(low, high, "log")`, or a list of values."""
 Examples: TypeAlias = Mapping[str, float] | Collection[str]
 """Items, or items with the weight of each."""
 Fields: TypeAlias = Mapping[str, str] | Iterable[catalog_pb2.Field]
@@ -88,6 +97,44 @@ def model_config(
         message.SetInParent()
         message.MergeFrom(_message(settings, type(message)))
     return made
+
+
+def family_config(
+    given: model_pb2.ModelConfig | Mapping[str, Settings],
+) -> model_pb2.ModelConfig:
+    """The config of a family, or of `{"als": {"epochs": 10}}`."""
+    return _message(given, model_pb2.ModelConfig)
+
+
+def space(searched: Mapping[str, Searched]) -> list[tuning_pb2.SearchedSetting]:
+    """Where settings are looked for, by name."""
+    return [_searched(name, values) for name, values in searched.items()]
+
+
+def metric(name: str) -> tuning_pb2.TuneMetric.ValueType:
+    """What a search makes great."""
+    metrics = {m.removeprefix("TUNE_METRIC_").lower(): n for m, n in tuning_pb2.TuneMetric.items()}
+    if name.lower() not in metrics:
+        raise ValueError(f"{name!r} is no metric of a search; there are: {', '.join(metrics)}")
+    return metrics[name.lower()]
+
+
+def _searched(name: str, values: Searched) -> tuning_pb2.SearchedSetting:
+    match values:
+        case tuning_pb2.NumberRange():
+            return tuning_pb2.SearchedSetting(name=name, range=values)
+        case tuning_pb2.NumberChoices():
+            return tuning_pb2.SearchedSetting(name=name, choices=values)
+        case (low, high, *rest) if isinstance(values, tuple) and rest in ([], ["log"]):
+            between = tuning_pb2.NumberRange(low=low, high=high, log_scale=bool(rest))
+            return tuning_pb2.SearchedSetting(name=name, range=between)
+        case list():
+            choices = tuning_pb2.NumberChoices(values=values)
+            return tuning_pb2.SearchedSetting(name=name, choices=choices)
+        case _:
+            raise ValueError(
+                f"{name!r} is looked for in (low, high), (low, high, 'log') or a list of values"
+            )
 
 
 def holdout(given: Settings | model_pb2.Holdout | None) -> model_pb2.Holdout | None:

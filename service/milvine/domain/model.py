@@ -159,6 +159,8 @@ class Model:
     data_fingerprint: str
     train_seconds: float
     epochs: tuple[EpochReport, ...] = ()
+    holdout_epochs: tuple[EpochReport, ...] = ()
+    """Those of the fit that was measured, without what was held out."""
     evaluation: Evaluation | None = None
     event_types: tuple[str, ...] = ()
     """The event types it learned from; empty for all."""

@@ -16,6 +16,7 @@ class OperationKind(StrEnum):
     """What an operation does."""
 
     TRAIN = "train"
+    TUNE = "tune"
     EVALUATE = "evaluate"
     PUBLISH = "publish"
     ERASE_USER = "erase_user"

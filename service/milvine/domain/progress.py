@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from milvine.domain.model import EpochReport
+from milvine.domain.tuning import Trial
 
 
 class TrainStage(StrEnum):
@@ -67,3 +68,21 @@ class PublishProgress:
     stage: PublishStage = PublishStage.WRITING_ITEMS
     progress: float = 0.0
     """The share that is done, 0 to 1."""
+
+
+class TuneStage(StrEnum):
+    """The steps of a search for settings."""
+
+    READING = "READING"
+    TRYING = "TRYING"
+
+
+@dataclass(frozen=True, slots=True)
+class TuneProgress:
+    """How far a search for settings has come."""
+
+    stage: TuneStage = TuneStage.READING
+    progress: float = 0.0
+    """The share that is done, 0 to 1."""
+    trials: tuple[Trial, ...] = ()
+    """Those that have ended."""

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
+from typing import TypeVar
 
 from milvine.artifacts import Artifacts
 from milvine.domain.entity import Side
@@ -22,9 +23,11 @@ from milvine.jobs.payloads import (
     PublishResult,
     TrainRequest,
     TrainResult,
+    TuneResult,
     from_json,
 )
 from milvine.jobs.runner import Handler, Job, Stop
+from milvine.jobs.tuning import search
 from milvine.records import Records, StrayKind
 from milvine.releases import Builder, LiveItems, live_items_of
 from milvine.text import TextEncoder, text_encoder
@@ -32,6 +35,8 @@ from milvine.training import Measuring, measure, memory_told, read_texts, train
 from milvine.vectors import CollectionMissing, CollectionNotLoaded, Vectors
 
 DELETE_S = 30.0
+
+T = TypeVar("T")
 
 
 def handlers(
@@ -46,6 +51,7 @@ def handlers(
     tasks = _Tasks(records, vectors, artifacts, device, encoder or text_encoder("hashing"))
     return {
         OperationKind.TRAIN: tasks.train,
+        OperationKind.TUNE: tasks.tune,
         OperationKind.EVALUATE: tasks.evaluate,
         OperationKind.PUBLISH: tasks.publish,
         OperationKind.ERASE_USER: tasks.erase_user,
@@ -125,6 +131,9 @@ class _Tasks:
         except NotFound:
             return None
 
+    async def tune(self, job: Job) -> TuneResult:
+        return await _in_thread(lambda: search(self._records, job, device=self._device))
+
     async def evaluate(self, job: Job) -> TrainResult:
         request = from_json(EvaluateRequest, job.operation.request)
         live = await self._live_items(request) if request.release_id else None
@@ -196,11 +205,11 @@ class _Tasks:
         return tuple(release.id for release in ready)
 
 
-async def _in_thread(work: Callable[[], None]) -> None:
+async def _in_thread(work: Callable[[], T]) -> T:
     """Do work that looks at `job.must_stop`; a cancelled one has ended when this returns."""
     thread = asyncio.create_task(asyncio.to_thread(work))
     try:
-        await asyncio.shield(thread)
+        return await asyncio.shield(thread)
     except asyncio.CancelledError:
         # The thread stops within a second; the next job begins after it.
         await asyncio.gather(thread, return_exceptions=True)

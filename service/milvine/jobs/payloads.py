@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from milvine.domain.model import Holdout, ModelConfig
 from milvine.domain.operation import Json
+from milvine.domain.tuning import Trial, TunePlan
 
 T = TypeVar("T")
 
@@ -47,6 +48,34 @@ class EvaluateRequest:
     holdout: Holdout
     release_id: str = ""
     """A release of the model, whose live index is measured, too; empty for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class FollowingTraining:
+    """A training of the best settings, after the search for them."""
+
+    operation_id: str
+    """The id that its operation will have: a search that is taken up again keeps it."""
+    model_id: str
+    display_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TuneRequest:
+    """Asks for a search for settings: `OperationKind.TUNE`."""
+
+    catalog_id: str
+    plan: TunePlan
+    event_types: tuple[str, ...] = ()
+    following: FollowingTraining | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TuneResult:
+    """What a search for settings found."""
+
+    trials: tuple[Trial, ...]
+    best_config: ModelConfig
 
 
 @dataclass(frozen=True, slots=True)

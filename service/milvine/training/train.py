@@ -110,6 +110,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
         data_fingerprint=fingerprint(dataset),
         train_seconds=fit.seconds,
         epochs=fit.fitted.epochs,
+        holdout_epochs=measured.fit.fitted.epochs if measured else (),
         evaluation=measured.evaluation if measured else None,
         divergence=fit.divergence,
         event_types=event_types,

@@ -113,6 +113,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the release has no texts to search. Declare `embed_text`
     for a field of items, and publish again.
     """
+    ERROR_REASON_ALL_TRIALS_FAILED: _ErrorReason.ValueType  # 33
+    """FAILED_PRECONDITION: every trial of a search for settings failed; the message
+    has what the last one said. Search elsewhere.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons in the `google.rpc.ErrorInfo` of every error, whose domain is
@@ -209,5 +213,9 @@ Lower the settings that the message names, or give the worker more.
 ERROR_REASON_NO_TEXT_INDEX: ErrorReason.ValueType  # 32
 """FAILED_PRECONDITION: the release has no texts to search. Declare `embed_text`
 for a field of items, and publish again.
+"""
+ERROR_REASON_ALL_TRIALS_FAILED: ErrorReason.ValueType  # 33
+"""FAILED_PRECONDITION: every trial of a search for settings failed; the message
+has what the last one said. Search elsewhere.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

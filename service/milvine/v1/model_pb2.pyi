@@ -44,6 +44,7 @@ class Model(_message.Message):
     LATEST_EVENT_TIME_FIELD_NUMBER: _builtins.int
     DIVERGENCE_FIELD_NUMBER: _builtins.int
     CONTENT_MAP_FIELD_NUMBER: _builtins.int
+    HOLDOUT_EPOCHS_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """The id, given by the service."""
     catalog_id: _builtins.str
@@ -106,6 +107,12 @@ class Model(_message.Message):
         vector.
         """
 
+    @_builtins.property
+    def holdout_epochs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EpochReport]:
+        """The reports of the epochs of the training that was measured, without what was
+        held out, in order; empty where nothing was.
+        """
+
     def __init__(
         self,
         *,
@@ -126,10 +133,11 @@ class Model(_message.Message):
         latest_event_time: _timestamp_pb2.Timestamp | None = ...,
         divergence: _builtins.str = ...,
         content_map: Global___ContentMap | None = ...,
+        holdout_epochs: _abc.Iterable[Global___EpochReport] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "content_map", b"content_map", "create_time", b"create_time", "evaluation", b"evaluation", "latest_event_time", b"latest_event_time", "train_duration", b"train_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "config", b"config", "content_map", b"content_map", "create_time", b"create_time", "data_fingerprint", b"data_fingerprint", "dimension", b"dimension", "display_name", b"display_name", "divergence", b"divergence", "epochs", b"epochs", "evaluation", b"evaluation", "event_types", b"event_types", "item_count", b"item_count", "latest_event_time", b"latest_event_time", "model_id", b"model_id", "pair_count", b"pair_count", "train_duration", b"train_duration", "user_count", b"user_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "config", b"config", "content_map", b"content_map", "create_time", b"create_time", "data_fingerprint", b"data_fingerprint", "dimension", b"dimension", "display_name", b"display_name", "divergence", b"divergence", "epochs", b"epochs", "evaluation", b"evaluation", "event_types", b"event_types", "holdout_epochs", b"holdout_epochs", "item_count", b"item_count", "latest_event_time", b"latest_event_time", "model_id", b"model_id", "pair_count", b"pair_count", "train_duration", b"train_duration", "user_count", b"user_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from milvine.v1 import model_pb2 as _model_pb2
+from milvine.v1 import tuning_pb2 as _tuning_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -257,6 +258,157 @@ class EvaluateModelMetadata(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EvaluateModelMetadata: _TypeAlias = EvaluateModelMetadata  # noqa: Y015
+
+@_typing.final
+class TuneModelRequest(_message.Message):
+    """Asks for a search for the settings of a family."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATALOG_ID_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    SPACE_FIELD_NUMBER: _builtins.int
+    TRIAL_COUNT_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    CUTOFF_FIELD_NUMBER: _builtins.int
+    HOLDOUT_FIELD_NUMBER: _builtins.int
+    EVENT_TYPES_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    TRAIN_BEST_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    catalog_id: _builtins.str
+    """The catalog to learn from."""
+    trial_count: _builtins.int
+    """How many settings are tried, 1 to 500. The first trial takes the defaults
+    where they lie in the space. 0 takes 20.
+    """
+    metric: _tuning_pb2.TuneMetric.ValueType
+    """What is made as great as can be. Default NDCG."""
+    cutoff: _builtins.int
+    """The length of the lists that the metric measures, 1 to 1,000. 0 takes 20."""
+    seed: _builtins.int
+    """The seed of the search; with the same seed and data, it tries the same.
+    Default 0.
+    """
+    train_best: _builtins.bool
+    """Whether a model is trained with the best settings afterwards, by an operation
+    of its own that `Tuning.train_operation` names. Default false.
+    """
+    display_name: _builtins.str
+    """A name for people of that model, at most 256 bytes, without U+0000."""
+    @_builtins.property
+    def config(self) -> _model_pb2.ModelConfig:
+        """The family, and settings that stay as they are; others that are not searched
+        for take their defaults.
+        """
+
+    @_builtins.property
+    def space(self) -> _containers.RepeatedCompositeFieldContainer[_tuning_pb2.SearchedSetting]:
+        """The settings that are searched for, 1 to 20."""
+
+    @_builtins.property
+    def holdout(self) -> _model_pb2.Holdout:
+        """What to hold out, by another method than NONE; its `cutoffs` are of the model
+        that is trained at the end. When absent, the latest item of each user.
+        """
+
+    @_builtins.property
+    def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The event types to learn from, of those that the catalog declares. When
+        empty, all.
+        """
+
+    def __init__(
+        self,
+        *,
+        catalog_id: _builtins.str = ...,
+        config: _model_pb2.ModelConfig | None = ...,
+        space: _abc.Iterable[_tuning_pb2.SearchedSetting] | None = ...,
+        trial_count: _builtins.int = ...,
+        metric: _tuning_pb2.TuneMetric.ValueType = ...,
+        cutoff: _builtins.int = ...,
+        holdout: _model_pb2.Holdout | None = ...,
+        event_types: _abc.Iterable[_builtins.str] | None = ...,
+        seed: _builtins.int = ...,
+        train_best: _builtins.bool = ...,
+        display_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "holdout", b"holdout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "config", b"config", "cutoff", b"cutoff", "display_name", b"display_name", "event_types", b"event_types", "holdout", b"holdout", "metric", b"metric", "seed", b"seed", "space", b"space", "train_best", b"train_best", "trial_count", b"trial_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TuneModelRequest: _TypeAlias = TuneModelRequest  # noqa: Y015
+
+@_typing.final
+class TuneModelMetadata(_message.Message):
+    """How far a search for settings has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Stage:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[TuneModelMetadata._Stage.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STAGE_UNSPECIFIED: TuneModelMetadata._Stage.ValueType  # 0
+        """Not started yet."""
+        STAGE_READING: TuneModelMetadata._Stage.ValueType  # 1
+        """Reads interactions."""
+        STAGE_TRYING: TuneModelMetadata._Stage.ValueType  # 2
+        """Tries settings."""
+
+    class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
+        """The steps of a search."""
+
+    STAGE_UNSPECIFIED: TuneModelMetadata.Stage.ValueType  # 0
+    """Not started yet."""
+    STAGE_READING: TuneModelMetadata.Stage.ValueType  # 1
+    """Reads interactions."""
+    STAGE_TRYING: TuneModelMetadata.Stage.ValueType  # 2
+    """Tries settings."""
+
+    CATALOG_ID_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    TRIAL_COUNT_FIELD_NUMBER: _builtins.int
+    TRIALS_FIELD_NUMBER: _builtins.int
+    BEST_TRIAL_FIELD_NUMBER: _builtins.int
+    catalog_id: _builtins.str
+    """The catalog that is learned from."""
+    stage: Global___TuneModelMetadata.Stage.ValueType
+    """The step under way."""
+    progress: _builtins.float
+    """The share that is done, 0 to 1."""
+    trial_count: _builtins.int
+    """How many trials there will be."""
+    @_builtins.property
+    def trials(self) -> _containers.RepeatedCompositeFieldContainer[_tuning_pb2.Trial]:
+        """The trials that have ended, in order."""
+
+    @_builtins.property
+    def best_trial(self) -> _tuning_pb2.Trial:
+        """The best of them; absent while there is none."""
+
+    def __init__(
+        self,
+        *,
+        catalog_id: _builtins.str = ...,
+        stage: Global___TuneModelMetadata.Stage.ValueType = ...,
+        progress: _builtins.float = ...,
+        trial_count: _builtins.int = ...,
+        trials: _abc.Iterable[_tuning_pb2.Trial] | None = ...,
+        best_trial: _tuning_pb2.Trial | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["best_trial", b"best_trial"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_trial", b"best_trial", "catalog_id", b"catalog_id", "progress", b"progress", "stage", b"stage", "trial_count", b"trial_count", "trials", b"trials"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TuneModelMetadata: _TypeAlias = TuneModelMetadata  # noqa: Y015
 
 @_typing.final
 class GetModelRequest(_message.Message):

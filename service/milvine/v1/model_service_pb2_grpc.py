@@ -43,6 +43,11 @@ class ModelServiceStub:
                 request_serializer=milvine_dot_v1_dot_model__service__pb2.TrainModelRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.TuneModel = channel.unary_unary(
+                '/milvine.v1.ModelService/TuneModel',
+                request_serializer=milvine_dot_v1_dot_model__service__pb2.TuneModelRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
         self.GetModel = channel.unary_unary(
                 '/milvine.v1.ModelService/GetModel',
                 request_serializer=milvine_dot_v1_dot_model__service__pb2.GetModelRequest.SerializeToString,
@@ -79,6 +84,18 @@ class ModelServiceServicer:
         FAILED_PRECONDITION where the catalog has nothing that the family learns
         from; the call itself with ABORTED while another training of the catalog is
         under way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TuneModel(self, request, context):
+        """Searches for the settings of a family that do best on what is held out: each
+        trial trains on the rest and is measured. The operation keeps its trials
+        when a worker dies. It fails with FAILED_PRECONDITION where the catalog has
+        nothing that the family learns from or that can be held out, or where every
+        trial failed; the call itself with ABORTED while another search of the
+        catalog is under way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,6 +154,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     request_deserializer=milvine_dot_v1_dot_model__service__pb2.TrainModelRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
+            'TuneModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.TuneModel,
+                    request_deserializer=milvine_dot_v1_dot_model__service__pb2.TuneModelRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
             'GetModel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModel,
                     request_deserializer=milvine_dot_v1_dot_model__service__pb2.GetModelRequest.FromString,
@@ -190,6 +212,33 @@ class ModelService:
             target,
             '/milvine.v1.ModelService/TrainModel',
             milvine_dot_v1_dot_model__service__pb2.TrainModelRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TuneModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/milvine.v1.ModelService/TuneModel',
+            milvine_dot_v1_dot_model__service__pb2.TuneModelRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,

@@ -42,6 +42,14 @@ class ModelServiceStub:
     from; the call itself with ABORTED while another training of the catalog is
     under way.
     """
+    TuneModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.TuneModelRequest, _operations_pb2.Operation]
+    """Searches for the settings of a family that do best on what is held out: each
+    trial trains on the rest and is measured. The operation keeps its trials
+    when a worker dies. It fails with FAILED_PRECONDITION where the catalog has
+    nothing that the family learns from or that can be held out, or where every
+    trial failed; the call itself with ABORTED while another search of the
+    catalog is under way.
+    """
     GetModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_pb2.Model]
     """Gets a model. Fails with NOT_FOUND where there is none."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]
@@ -76,6 +84,14 @@ class ModelServiceAsyncStub(ModelServiceStub):
     FAILED_PRECONDITION where the catalog has nothing that the family learns
     from; the call itself with ABORTED while another training of the catalog is
     under way.
+    """
+    TuneModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.TuneModelRequest, _operations_pb2.Operation]  # type: ignore[assignment]
+    """Searches for the settings of a family that do best on what is held out: each
+    trial trains on the rest and is measured. The operation keeps its trials
+    when a worker dies. It fails with FAILED_PRECONDITION where the catalog has
+    nothing that the family learns from or that can be held out, or where every
+    trial failed; the call itself with ABORTED while another search of the
+    catalog is under way.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_pb2.Model]  # type: ignore[assignment]
     """Gets a model. Fails with NOT_FOUND where there is none."""
@@ -114,6 +130,20 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         FAILED_PRECONDITION where the catalog has nothing that the family learns
         from; the call itself with ABORTED while another training of the catalog is
         under way.
+        """
+
+    @_abc_1.abstractmethod
+    def TuneModel(
+        self,
+        request: _model_service_pb2.TuneModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
+        """Searches for the settings of a family that do best on what is held out: each
+        trial trains on the rest and is measured. The operation keeps its trials
+        when a worker dies. It fails with FAILED_PRECONDITION where the catalog has
+        nothing that the family learns from or that can be held out, or where every
+        trial failed; the call itself with ABORTED while another search of the
+        catalog is under way.
         """
 
     @_abc_1.abstractmethod

@@ -25,6 +25,7 @@ from milvine.v1 import (
     ranking_pb2,
     release_service_pb2,
     retrieval_service_pb2,
+    tuning_pb2,
     user_service_pb2,
     value_pb2,
 )
@@ -104,6 +105,16 @@ def search(**fields):
 
 ANYONE = {"user_id": "u"}
 VALUE = value_pb2.Value
+
+
+def tune(name="embedding_size", low=16, high=64, **fields):
+    """A search for a setting of ALS."""
+    searched = tuning_pb2.SearchedSetting(
+        name=name, range=tuning_pb2.NumberRange(low=low, high=high)
+    )
+    return {"catalog_id": "films", "config": {"als": {}}, "space": [searched]} | fields
+
+
 CASES = [
     ("CatalogService/GetCatalog", {"catalog_id": ""}, INVALID, "INVALID_FIELD", ["catalog_id"]),
     (
@@ -350,6 +361,43 @@ CASES = [
         INVALID,
         "INVALID_FIELD",
         ["config.sasrec.heads"],
+    ),
+    (
+        "ModelService/TuneModel",
+        {"catalog_id": "nope", "config": {"als": {}}},
+        MISSING,
+        "CATALOG_NOT_FOUND",
+        [],
+    ),
+    ("ModelService/TuneModel", tune(space=[]), INVALID, "INVALID_FIELD", ["space"]),
+    ("ModelService/TuneModel", tune(name="nope"), INVALID, "INVALID_FIELD", ["space[0].name"]),
+    (
+        "ModelService/TuneModel",
+        tune(low=32, high=16),
+        INVALID,
+        "INVALID_FIELD",
+        ["space[0].range.high"],
+    ),
+    (
+        "ModelService/TuneModel",
+        tune(low=0, high=16),
+        INVALID,
+        "INVALID_FIELD",
+        ["space[0].range.low"],
+    ),
+    (
+        "ModelService/TuneModel",
+        tune(trial_count=501),
+        INVALID,
+        "INVALID_FIELD",
+        ["trial_count"],
+    ),
+    (
+        "ModelService/TuneModel",
+        tune(holdout=model_pb2.Holdout(method=model_pb2.Holdout.METHOD_NONE)),
+        INVALID,
+        "INVALID_FIELD",
+        ["holdout.method"],
     ),
     ("ModelService/GetModel", {"model_id": "nope"}, MISSING, "MODEL_NOT_FOUND", []),
     ("ModelService/EvaluateModel", {}, INVALID, "INVALID_FIELD", ["model_id"]),

@@ -12,10 +12,11 @@ import pytest
 
 from milvine.client import Client, Interaction, Item, RpcError, User
 from milvine.domain.catalog import EventType
-from milvine.domain.model import EpochReport
+from milvine.domain.model import EpochReport, ModelConfig
 from milvine.domain.operation import Failure, OperationState
-from milvine.domain.progress import TrainProgress, TrainStage
-from milvine.jobs.payloads import EraseUserResult, to_json
+from milvine.domain.progress import TrainProgress, TrainStage, TuneProgress, TuneStage
+from milvine.domain.tuning import Trial
+from milvine.jobs.payloads import EraseUserResult, TuneResult, to_json
 from milvine.models import families
 from milvine.v1 import (
     catalog_pb2,
@@ -233,6 +234,33 @@ async def test_train(api, catalog_id):
     assert [p async for p in news] == []
     error = await failed(training.result())
     assert (error.code, error.reason) == (grpc.StatusCode.CANCELLED, "OPERATION_CANCELLED")
+
+
+async def test_tune(api, catalog_id):
+    """A search is queued once a catalog; its progress and what it found are told."""
+    client, operations = api.client, api.records.operations
+    searching = await client.tune(
+        catalog_id, {"als": {"epochs": 3}}, {"embedding_size": (8, 64, "log")}, trial_count=2
+    )
+    error = await failed(client.tune(catalog_id, {"als": {}}, {"embedding_size": [8, 16]}))
+    assert (error.code, error.reason) == (grpc.StatusCode.ABORTED, "OPERATION_IN_PROGRESS")
+    name = searching.name.removeprefix("operations/")
+    assert operations.claim("w", lease_s=60).id == name
+    trials = (Trial(1, {"embedding_size": 64}, 1.0, 0.5), Trial(2, {"embedding_size": 8}, 1.0, 0.4))
+    progress = to_json(TuneProgress(TuneStage.TRYING, 0.5, trials[:1]))
+    operations.heartbeat(name, "w", lease_s=60, progress=progress)
+    news = await anext(searching.watch())
+    assert (news.stage, [trial.value for trial in news.trials]) == ("TRYING", [0.5])
+    best = ModelConfig("als", {"embedding_size": 64, "epochs": 3})
+    result = to_json(TuneResult(trials, best))
+    operations.finish(name, "w", state=OperationState.SUCCEEDED, result=result)
+    found = await searching.result()
+    assert (found.best_trial.number, found.best_config.als.embedding_size) == (1, 64)
+    assert [trial.settings["embedding_size"] for trial in found.trials] == [64, 8]
+    with pytest.raises(ValueError, match="no metric"):
+        await client.tune(catalog_id, {"als": {}}, {"epochs": (1, 9)}, metric="loss")
+    with pytest.raises(ValueError, match="is looked for in"):
+        await client.tune(catalog_id, {"als": {}}, {"epochs": (1, 9, "cube")})
 
 
 @pytest.mark.parametrize("family", families)

@@ -215,6 +215,7 @@ def test_model_message():
         data_fingerprint="f",
         train_seconds=1.5,
         epochs=(EpochReport(1, 2, 0.5, 0.25, 0.125),),
+        holdout_epochs=(EpochReport(1, 2, 0.75, 0.25),),
         evaluation=replace(
             Evaluation(Holdout(), 7, (metrics,), (metrics,), (segment,), 8, 9, "h"),
             live=LiveEvaluation("r1", 0.75, (metrics,)),

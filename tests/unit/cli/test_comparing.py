@@ -33,7 +33,7 @@ def test_the_best_of_each_row_is_marked():
     models = [model("a", 0.2, coverage=0.9), model("b", 0.3)]
     rows = by_name(figures(models, marked=True))
     assert rows["recall@10"].best == 1
-    assert rows["recall@10"].shown == ("0.2000 ", "0.3000*")
+    assert rows["recall@10"].shown == ("0.2000", "* 0.3000")
     assert rows["ndcg@10"].best is None
     assert rows["coverage@10"].best is None
     assert rows["tail items: recall@10"].best == 1
@@ -51,7 +51,7 @@ def test_what_a_model_lacks_is_left_empty():
     models = [model("a", 0.2, novelty=3.0), model_pb2.Model(model_id="b")]
     rows = by_name(figures(models, marked=True))
     assert rows["novelty@10"].values == (3.0, None)
-    assert rows["tail items: recall@10"].shown == ("0.2000 ", "")
+    assert rows["tail items: recall@10"].shown == ("0.2000", "")
     assert rows["recall@10"].best is None
 
 

@@ -26,14 +26,10 @@ def training(
 ) -> TrainRequest:
     """The training that a request asks for, checked against the catalog and the family."""
     raise_all(evaluations.unknown_events(request.event_types, catalog, "event_types"))
-    config = _config(request.config, families)
-    family = families[config.family]
-    if isinstance(family, ReadsFields):
-        family.fields(family.config(config.settings), catalog)
     return TrainRequest(
         catalog_id=catalog.id,
         model_id=model_id,
-        config=config,
+        config=checked_config(request.config, catalog, families),
         holdout=evaluations.holdout(request.holdout, catalog),
         event_types=tuple(dict.fromkeys(request.event_types)),
         display_name=display_name(request.display_name, "display_name"),
@@ -46,7 +42,7 @@ def model_message(model: Model) -> model_pb2.Model:
         model_id=model.id,
         catalog_id=model.catalog_id,
         display_name=model.display_name,
-        config=_config_message(model.config),
+        config=config_message(model.config),
         user_count=model.user_count,
         item_count=model.item_count,
         pair_count=model.pair_count,
@@ -55,6 +51,7 @@ def model_message(model: Model) -> model_pb2.Model:
         evaluation=evaluations.evaluation_message(model.evaluation) if model.evaluation else None,
         train_duration=duration(model.train_seconds),
         epochs=epoch_messages(model.epochs),
+        holdout_epochs=epoch_messages(model.holdout_epochs),
         event_types=model.event_types,
         content_map=_content_message(model.content),
         divergence=model.divergence,
@@ -88,17 +85,24 @@ def epoch_messages(epochs: Iterable[EpochReport]) -> list[model_pb2.EpochReport]
     ]
 
 
-def _config(message: model_pb2.ModelConfig, families: Families) -> ModelConfig:
+def checked_config(
+    message: model_pb2.ModelConfig, catalog: Catalog, families: Families
+) -> ModelConfig:
+    """The family and its settings, defaults filled in; fields that it names are declared."""
     name = message.WhichOneof("family")
     if name is None or name not in families:
         raise InvalidArgument.at("config", f"must set one family of {', '.join(sorted(families))}")
     given: dict[str, Setting] = {f.name: v for f, v in getattr(message, name).ListFields()}
     # A family's config is a dataclass of settings, whatever the family.
-    settings: dict[str, Setting] = asdict(families[name].config(given))  # type: ignore[call-overload]
+    family, config = families[name], families[name].config(given)
+    if isinstance(family, ReadsFields):
+        family.fields(config, catalog)
+    settings: dict[str, Setting] = asdict(config)  # type: ignore[call-overload]
     return ModelConfig(name, settings)
 
 
-def _config_message(config: ModelConfig) -> model_pb2.ModelConfig:
+def config_message(config: ModelConfig) -> model_pb2.ModelConfig:
+    """The message of a family and its settings."""
     message = model_pb2.ModelConfig()
     if config.family not in message.DESCRIPTOR.fields_by_name:
         return message

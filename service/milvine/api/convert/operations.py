@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from milvine.api import errors
+from milvine.api.convert import tuning
 from milvine.api.convert.models import epoch_messages
 from milvine.api.convert.values import timestamp
 from milvine.domain.errors import Cancelled, InvalidArgument
@@ -149,6 +150,7 @@ def _error(failure: Failure | None) -> status_pb2.Status:
 
 _METADATA: Mapping[OperationKind, Callable[[Operation], Message]] = {
     OperationKind.TRAIN: training_metadata,
+    OperationKind.TUNE: tuning.metadata,
     OperationKind.EVALUATE: _evaluation_metadata,
     OperationKind.PUBLISH: _publication_metadata,
     OperationKind.ERASE_USER: _erasure_metadata,
