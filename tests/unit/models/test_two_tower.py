@@ -150,3 +150,21 @@ def test_strong_events_weigh_more_where_asked():
         return float(vector @ (even - odd))
 
     assert lead(1.0) < lead(100.0) < lead(100_000.0)
+
+
+@pytest.mark.parametrize(
+    ("strong", "weak"),
+    [(("buy", 5.0), ("view", None)), (("watch", 3_600.0), ("watch", 5.0))],
+    ids=["event weight", "watch time"],
+)
+def test_event_weights_and_watch_time_weigh_in_a_history(strong, weak):
+    """What a user had more to do with pulls more, by the weight of the event or the time."""
+    dataset = dataset_of("two_tower", checkerboard(20))
+    fitted, encoder = fit("two_tower", dataset, strength_scale=1.0, **SETTINGS)
+    even, odd = (fitted.item_vectors[place::2].mean(axis=0) for place in (0, 1))
+
+    def lead(first, second) -> float:
+        events = [("x", "i02", *first, 0), ("x", "i03", *second, 1)]
+        return float(encode("two_tower", encoder, dataset, events) @ (even - odd))
+
+    assert lead(strong, weak) > lead(weak, weak) > lead(weak, strong)
