@@ -23,7 +23,7 @@ ITEMS, USERS = 60, 30
 CATALOG = {
     "catalog_id": "films",
     "item_fields": [
-        {"name": "title", "type": "STRING"},
+        {"name": "title", "type": "STRING", "embed_text": True},
         {"name": "year", "type": "INT64"},
         {"name": "genres", "type": "STRING_LIST"},
     ],
@@ -114,6 +114,7 @@ SPOKEN = {
     "rank": ("films", "i0", "i1", "--user", "u0"),
     "recommend": ("films", "--user", "u0"),
     "releases": ("films",),
+    "search": ("films", "a film"),
     "similar": ("films", "--user", "u0"),
 }
 """Commands beside those that the fixture calls and the processes, and what each is asked."""
@@ -369,6 +370,23 @@ def test_neighbours_are_alike(filled):
     assert all(hit["fields"]["genres"] == ["Sci-Fi"] for hit in items["hits"])
     users = call(filled, "similar", "films", "--user", "u2", "-k", "4", "--filter", "age < 40")
     assert all(int(hit["id"][1:]) % 3 == 2 for hit in users["hits"])
+
+
+def test_titles_are_searched(filled):
+    """The film of that title comes first; for someone, those of the taste do."""
+    found = call(
+        filled, "search", "films", "film 17", "--filter", "year < {to}", "--param", "to=1990"
+    )
+    assert found["hits"][0]["id"] == "i17"
+    assert found["hits"][0]["fields"]["title"] == "Film 17"
+    suited = call(
+        filled, "search", "films", "a film", "--user", "u2", "--weights", "0", "1", "--exclude-seen"
+    )
+    assert suited["hits"]
+    assert all(int(hit["id"][1:]) % 3 == 2 for hit in suited["hits"][:3])
+    short = invoke(filled, "search", "films", "film", "--filter", "year < 1972")
+    assert "2 of 10" in short.stdout
+    assert "query: must not be blank" in invoke(filled, "search", "films", " ").stderr
 
 
 def test_history_joins_titles(filled):

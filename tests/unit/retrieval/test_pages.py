@@ -100,6 +100,23 @@ async def test_a_token_leads_to_the_next_page(pages):
     assert set(page.person(ITEMS).seen) == set(PERSON.seen)
 
 
+async def test_items_that_came_later_are_told_by_id(pages):
+    """Processes number them otherwise; one that does not know one of them yet leaves it out."""
+    here, there = ITEMS.extended(["new a", "new b"]), ITEMS.extended(["new c", "new b", "new a"])
+    person = Person(None, ("new b", "item 5 ☃"))
+    hits = [Hit("new a", 2.0), Hit("item 3 ☃", 1.0), Hit("new d", 0.5)]
+    selection = Selection(page_size=3, fingerprint=BOUND)
+
+    token = await pages.after(selection, FIRST, hits, items=here, person=person)
+
+    page = await pages._unsealed(token, BOUND)
+    assert set(page.person(there).seen) == {"new b", "item 5 ☃"}
+    assert set(page.shown_ids(there)) == {"item 3 ☃", "new a", "new d"}
+    assert there.take(page.shown_rows(there)) == ["item 3 ☃", "new a"]
+    later = await pages.after(selection, page, [Hit("new c", 1.0)] * 3, items=there)
+    assert "new c" in (await pages._unsealed(later, BOUND)).shown_ids(here)
+
+
 async def test_the_subject_stays_that_of_the_first_page(pages):
     """A later page keeps the subject, whoever is given for it."""
     page = await pages._unsealed(await after_one(pages), BOUND)
