@@ -32,6 +32,11 @@ CATALOG = {
 }
 TRAIN = ("--family", "als", "--set", "embedding_size=8", "--set", "epochs=4")
 
+TUNE = (
+    *("films", "--family", "als", "--set", "epochs=1", "--range", "embedding_size=2:8:log"),
+    *("--choice", "regularization=0.001,0.01", "--trials", "3"),
+)
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -125,7 +130,8 @@ def test_every_command_prints_one_document(filled, folder):
         assert result.exit_code == 0, result.output
         assert isinstance(json.loads(result.stdout), dict)
     model = call(filled, "models", "films")["models"][-1]["model_id"]
-    for name, arguments in (("evaluate", (model,)), ("compare", (model, model))):
+    of_model = {"evaluate": (model,), "compare": (model, model), "curve": (model,), "tune": TUNE}
+    for name, arguments in of_model.items():
         asked[name] = arguments
         assert isinstance(call(filled, name, *arguments), dict)
     called = {*asked, *(f"import {kind}" for kind in ("items", "users", "interactions"))}
@@ -156,7 +162,8 @@ def test_processes_print_one_line(environment, words):
 
 def test_trained_models_are_measured(filled):
     """A model tells its settings and its metrics beside popularity's, for people as well."""
-    model = call(filled, "train", "films", *TRAIN, "--cutoffs", "5")
+    # The latest film of a genre is everyone's latest, so that nobody is left to learn it from.
+    model = call(filled, "train", "films", *TRAIN, "--cutoffs", "5", "--holdout", "random")
     assert model["config"]["als"]["epochs"] == 4
     assert len(model["epochs"]) == 4
     evaluation = model["evaluation"]
@@ -165,6 +172,33 @@ def test_trained_models_are_measured(filled):
     shown = invoke(filled, "train", "films", *TRAIN).stdout
     assert "als @10" in shown
     assert "popularity @20" in shown
+
+
+def test_settings_are_searched_for_and_trained(filled):
+    """Every trial is told, the model has the best settings, and people see the best first."""
+    both = call(filled, "tune", *TUNE, "--train", "--name", "Tuned")
+    trials, best = both["tuning"]["trials"], both["tuning"]["best_trial"]
+    assert [trial["number"] for trial in trials] == [1, 2, 3]
+    assert best["value"] == max(trial["value"] for trial in trials)
+    model = both["model"]
+    assert model["display_name"] == "Tuned"
+    assert model["config"]["als"].items() >= {**best["settings"], "epochs": 1}.items()
+    shown = invoke(filled, "tune", *TUNE)
+    assert "ndcg@20" in shown.stdout
+    assert "milvine train films --family als --set epochs=1 --set embedding_size=" in shown.stdout
+    refused = invoke(filled, "tune", "films", "--family", "als", "--range", "embedding_size=8:2")
+    assert refused.exit_code == 1
+    assert "space[0].range.high: must be over low" in refused.stderr
+
+
+def test_the_curve_of_a_model_is_shown_and_drawn(filled, folder):
+    """Both fits are told epoch by epoch, and drawn where a file is named."""
+    model = call(filled, "train", "films", *TRAIN)["model_id"]
+    told = call(filled, "curve", model, "--png", folder / "curve.png")
+    for name in ("epochs", "holdout_epochs"):
+        assert [epoch["epoch"] for epoch in told[name]] == [1, 2, 3, 4]
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert "without what is held out" in invoke(filled, "curve", model).stdout
 
 
 def test_a_live_index_is_measured(filled, folder):
