@@ -155,3 +155,11 @@ async def recommended(shop, retriever, user: int, selection=NEW) -> list[str]:
         shop.catalog.id, [subject], selection, timeout_s=TIMEOUT_S
     )
     return [hit.id for hit in answer.hits]
+
+
+async def eventually(read, is_so):
+    """What a read gives once it is so: a server's reads may miss the latest writes."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while not is_so(got := await read()):  # noqa: ASYNC110 - a store changes
+            await asyncio.sleep(0.05)
+    return got

@@ -19,6 +19,7 @@ from tests.integration.retrieval.shop import (
     NEW,
     TIMEOUT_S,
     events,
+    eventually,
     learned,
     new,
     recommended,
@@ -49,22 +50,24 @@ async def test_new_items_are_found_exactly(shop):
 
 async def test_an_item_written_while_serving_is_placed(shop):
     """It comes with its text, moves with it, and goes with it; a process that runs sees all."""
-    retriever = shop.retriever()
+    retriever, id_, every = shop.retriever(), new(300).id, replace(NEW, page_size=20)
     await recommended(shop, retriever, 0)
     await shop.upsert(new(300), new(301, title=""))
     only = replace(NEW, filter='is_new == true and title like "dragon%"', page_size=20)
-    assert new(300).id in await recommended(shop, retriever, 0, only)
-    before = await shop.vectors_of(retriever, new(300).id, new(301).id)
-    assert before.keys() == {new(300).id}
+    await eventually(lambda: recommended(shop, retriever, 0, only), lambda ids: id_ in ids)
+    before = await shop.vectors_of(retriever, id_, new(301).id)
+    assert before.keys() == {id_}
 
     await shop.upsert(new(300, title=GROUPS[1]))
-    (moved,) = (await shop.vectors_of(retriever, new(300).id)).values()
-    assert np.linalg.norm(moved - before[new(300).id]) > 0.1
-    assert new(300).id in await recommended(shop, retriever, 1, replace(NEW, page_size=20))
+    await eventually(
+        lambda: shop.vectors_of(retriever, id_),
+        lambda now: np.linalg.norm(now[id_] - before[id_]) > 0.1,
+    )
+    assert id_ in await recommended(shop, retriever, 1, every)
 
     await shop.upsert(new(300, title=" "))
-    assert not await shop.vectors_of(retriever, new(300).id)
-    assert new(300).id not in await recommended(shop, retriever, 1, replace(NEW, page_size=20))
+    await eventually(lambda: shop.vectors_of(retriever, id_), lambda now: not now)
+    await eventually(lambda: recommended(shop, retriever, 1, every), lambda ids: id_ not in ids)
 
 
 async def test_a_deleted_new_item_is_gone(shop):
@@ -74,7 +77,8 @@ async def test_a_deleted_new_item_is_gone(shop):
     delete = shop.stores.records.entities.delete
     await asyncio.to_thread(delete, shop.catalog.id, Side.ITEM, [first])
     await shop.follow()
-    assert first not in await recommended(shop, retriever, 0, replace(NEW, page_size=20))
+    every = replace(NEW, page_size=20)
+    await eventually(lambda: recommended(shop, retriever, 0, every), lambda ids: first not in ids)
 
 
 async def test_pages_go_on_in_another_process(shop):

@@ -16,7 +16,7 @@ from milvine.domain.hit import Source
 from milvine.domain.query import Selection, TextQuery, UserSubject, Weights
 from milvine.text import text_encoder
 from tests.integration.api.conftest import RecordsOnly
-from tests.integration.retrieval.shop import GROUPS, TIMEOUT_S, Shop, learned, new
+from tests.integration.retrieval.shop import GROUPS, TIMEOUT_S, Shop, eventually, learned, new
 from tests.integration.world import make_world, publish
 
 ALL = [*map(learned, range(120)), *map(new, range(12))]
@@ -115,15 +115,18 @@ async def test_texts_follow_their_items(shop):
         Entity("s2", {"title": "", "group": 9}),
     )
     ours = {"filter": "group == 9", "return_fields": ("title",)}
-    answer = await found(shop, words, **ours)
-    assert {hit.id for hit in answer.hits} == {"s1", learned(0).id}
-    assert min(hit.score for hit in answer.hits) > 0.3
+
+    async def hits():
+        return {hit.id: hit.score for hit in (await found(shop, words, **ours)).hits}
+
+    told = await eventually(hits, lambda now: now.keys() == {"s1", learned(0).id})
+    assert min(told.values()) > 0.3
     await shop.upsert(Entity("s1", {"group": 9}), Entity("s2", {"title": "submarines", "group": 9}))
-    assert {hit.id for hit in (await found(shop, words, **ours)).hits} == {"s2", learned(0).id}
+    await eventually(hits, lambda now: now.keys() == {"s2", learned(0).id})
     delete = shop.stores.records.entities.delete
     await asyncio.to_thread(delete, shop.catalog.id, Side.ITEM, ["s2", learned(0).id])
     await shop.follow()
-    assert not (await found(shop, words, **ours)).hits
+    await eventually(hits, lambda now: not now)
 
 
 async def test_a_client_searches(shop):
