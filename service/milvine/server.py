@@ -53,6 +53,7 @@ class LiveServices(Services):
         self._people: People | None = None
         self._popularity: Popularity | None = None
         self._retriever: tuple[Vectors, Retriever] | None = None
+        self._text_search: tuple[Vectors, TextSearch] | None = None
 
     @property
     def records(self) -> Records:
@@ -78,11 +79,13 @@ class LiveServices(Services):
     @property
     def text_search(self) -> TextSearch:
         """Retrieval by text over the stores as they are connected now."""
-        records = self._stores.records
-        counted = self._counted(records)
-        return TextSearch(
-            self._stores.vectors, self._placed(records), self._active_releases, counted
-        )
+        vectors = self._stores.vectors
+        if self._text_search is None or self._text_search[0] is not vectors:
+            records = self._stores.records
+            placed, counted = self._placed(records), self._counted(records)
+            made = TextSearch(vectors, placed, self._active_releases, counted)
+            self._text_search = (vectors, made)
+        return self._text_search[1]
 
     def _placed(self, records: Records) -> People:
         """What is remembered of users outlives a connection to the vector store, too."""

@@ -229,6 +229,8 @@ def measure(folder: Path, families: Sequence[str], device: str, threads: int) ->
                 progress.advance(bar)
 
             result[name] = bench.als(on_turn) if name == "als" else bench.family(name, on_turn)
+            console.print(name, json.dumps(result[name]))
+
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
     return {**result, "device": name, "threads": threads}
 

@@ -23,7 +23,7 @@ ITEMS, USERS = 60, 30
 CATALOG = {
     "catalog_id": "films",
     "item_fields": [
-        {"name": "title", "type": "STRING"},
+        {"name": "title", "type": "STRING", "embed_text": True},
         {"name": "year", "type": "INT64"},
         {"name": "genres", "type": "STRING_LIST"},
     ],
@@ -31,6 +31,11 @@ CATALOG = {
     "event_types": [{"name": "watch"}],
 }
 TRAIN = ("--family", "als", "--set", "embedding_size=8", "--set", "epochs=4")
+
+TUNE = (
+    *("films", "--family", "als", "--set", "epochs=1", "--range", "embedding_size=2:8:log"),
+    *("--choice", "regularization=0.001,0.01", "--trials", "3"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +114,7 @@ SPOKEN = {
     "rank": ("films", "i0", "i1", "--user", "u0"),
     "recommend": ("films", "--user", "u0"),
     "releases": ("films",),
+    "search": ("films", "a film"),
     "similar": ("films", "--user", "u0"),
 }
 """Commands beside those that the fixture calls and the processes, and what each is asked."""
@@ -124,7 +130,8 @@ def test_every_command_prints_one_document(filled, folder):
         assert result.exit_code == 0, result.output
         assert isinstance(json.loads(result.stdout), dict)
     model = call(filled, "models", "films")["models"][-1]["model_id"]
-    for name, arguments in (("evaluate", (model,)), ("compare", (model, model))):
+    of_model = {"evaluate": (model,), "compare": (model, model), "curve": (model,), "tune": TUNE}
+    for name, arguments in of_model.items():
         asked[name] = arguments
         assert isinstance(call(filled, name, *arguments), dict)
     called = {*asked, *(f"import {kind}" for kind in ("items", "users", "interactions"))}
@@ -155,7 +162,8 @@ def test_processes_print_one_line(environment, words):
 
 def test_trained_models_are_measured(filled):
     """A model tells its settings and its metrics beside popularity's, for people as well."""
-    model = call(filled, "train", "films", *TRAIN, "--cutoffs", "5")
+    # The latest film of a genre is everyone's latest, so that nobody is left to learn it from.
+    model = call(filled, "train", "films", *TRAIN, "--cutoffs", "5", "--holdout", "random")
     assert model["config"]["als"]["epochs"] == 4
     assert len(model["epochs"]) == 4
     evaluation = model["evaluation"]
@@ -164,6 +172,33 @@ def test_trained_models_are_measured(filled):
     shown = invoke(filled, "train", "films", *TRAIN).stdout
     assert "als @10" in shown
     assert "popularity @20" in shown
+
+
+def test_settings_are_searched_for_and_trained(filled):
+    """Every trial is told, the model has the best settings, and people see the best first."""
+    both = call(filled, "tune", *TUNE, "--train", "--name", "Tuned")
+    trials, best = both["tuning"]["trials"], both["tuning"]["best_trial"]
+    assert [trial["number"] for trial in trials] == [1, 2, 3]
+    assert best["value"] == max(trial["value"] for trial in trials)
+    model = both["model"]
+    assert model["display_name"] == "Tuned"
+    assert model["config"]["als"].items() >= {**best["settings"], "epochs": 1}.items()
+    shown = invoke(filled, "tune", *TUNE)
+    assert "ndcg@20" in shown.stdout
+    assert "milvine train films --family als --set epochs=1 --set embedding_size=" in shown.stdout
+    refused = invoke(filled, "tune", "films", "--family", "als", "--range", "embedding_size=8:2")
+    assert refused.exit_code == 1
+    assert "space[0].range.high: must be over low" in refused.stderr
+
+
+def test_the_curve_of_a_model_is_shown_and_drawn(filled, folder):
+    """Both fits are told epoch by epoch, and drawn where a file is named."""
+    model = call(filled, "train", "films", *TRAIN)["model_id"]
+    told = call(filled, "curve", model, "--png", folder / "curve.png")
+    for name in ("epochs", "holdout_epochs"):
+        assert [epoch["epoch"] for epoch in told[name]] == [1, 2, 3, 4]
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert "without what is held out" in invoke(filled, "curve", model).stdout
 
 
 def test_a_live_index_is_measured(filled, folder):
@@ -335,6 +370,23 @@ def test_neighbours_are_alike(filled):
     assert all(hit["fields"]["genres"] == ["Sci-Fi"] for hit in items["hits"])
     users = call(filled, "similar", "films", "--user", "u2", "-k", "4", "--filter", "age < 40")
     assert all(int(hit["id"][1:]) % 3 == 2 for hit in users["hits"])
+
+
+def test_titles_are_searched(filled):
+    """The film of that title comes first; for someone, those of the taste do."""
+    found = call(
+        filled, "search", "films", "film 17", "--filter", "year < {to}", "--param", "to=1990"
+    )
+    assert found["hits"][0]["id"] == "i17"
+    assert found["hits"][0]["fields"]["title"] == "Film 17"
+    suited = call(
+        filled, "search", "films", "a film", "--user", "u2", "--weights", "0", "1", "--exclude-seen"
+    )
+    assert suited["hits"]
+    assert all(int(hit["id"][1:]) % 3 == 2 for hit in suited["hits"][:3])
+    short = invoke(filled, "search", "films", "film", "--filter", "year < 1972")
+    assert "2 of 10" in short.stdout
+    assert "query: must not be blank" in invoke(filled, "search", "films", " ").stderr
 
 
 def test_history_joins_titles(filled):

@@ -56,9 +56,19 @@ class World:
         }
 
 
-async def make_world(stores, *, index: VectorIndex | None = None, has_items: bool = True) -> World:
+ALS = ModelConfig("als", {"embedding_size": 16, "epochs": 4})
+
+
+async def make_world(
+    stores,
+    *,
+    index: VectorIndex | None = None,
+    has_items: bool = True,
+    config: ModelConfig = ALS,
+) -> World:
     """Fill a new catalog and train a model on it; only interactions know the items if not so."""
-    return await asyncio.to_thread(_make, stores, index or VectorIndex(), has_items=has_items)
+    index = index or VectorIndex()
+    return await asyncio.to_thread(_make, stores, index, config, has_items=has_items)
 
 
 async def publish(stores, world: World, release_id: str, report=lambda _: None, **options):
@@ -72,7 +82,7 @@ def order(world: World, release_id: str, **options) -> PublishRequest:
     return PublishRequest(world.catalog.id, world.model.id, release_id, **options)
 
 
-def _make(stores, index: VectorIndex, *, has_items: bool) -> World:
+def _make(stores, index: VectorIndex, config: ModelConfig, *, has_items: bool) -> World:
     number = next(_numbers)
     catalog = stores.records.catalogs.create(
         Catalog(
@@ -95,7 +105,7 @@ def _make(stores, index: VectorIndex, *, has_items: bool) -> World:
     model = train(
         stores.records.interactions.scan(catalog.id),
         catalog,
-        ModelConfig("als", {"embedding_size": 16, "epochs": 4}),
+        config,
         Holdout(HoldoutMethod.NONE),
         model_id=f"model{number}",
         display_name="",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import grpc
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from milvine.api.calls import Calls
@@ -93,7 +93,9 @@ def build_server(
         health_servicer or health.aio.HealthServicer(), methods
     )
     names = (*SERVICE_NAMES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
-    reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), methods)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+        reflection.aio.ReflectionServicer((*names, reflection.SERVICE_NAME)), methods
+    )
     return server
 
 

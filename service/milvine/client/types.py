@@ -87,6 +87,8 @@ class Explanation:
     """Items of the history, and by how much the score would be lower without each."""
     boosts: tuple[tuple[int, float], ...]
     """The places of the boosts that apply, and the factor of each."""
+    retrieval_score: float | None = None
+    """The inner product by which it was retrieved; None where scores are inner products."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +368,7 @@ def _explanation(message: retrieval_service_pb2.Explanation) -> Explanation:
         message.base_score,
         tuple((one.item_id, one.amount) for one in message.contributions),
         tuple((one.index, one.factor) for one in message.boosts),
+        message.retrieval_score if message.HasField("retrieval_score") else None,
     )
 
 

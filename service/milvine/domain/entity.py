@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeAlias
 
+import pyarrow as pa
+
 from milvine.domain.catalog import Catalog, Field, FieldType
 from milvine.domain.errors import Violation
 
@@ -20,6 +22,17 @@ MAX_TEXT_BYTES = 65_535
 MAX_LIST_LENGTH = 1_024
 MAX_LIST_TEXT_BYTES = 1_024
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+
+ARROW_TYPES: Mapping[FieldType, pa.DataType] = {
+    FieldType.STRING: pa.string(),
+    FieldType.INT64: pa.int64(),
+    FieldType.DOUBLE: pa.float64(),
+    FieldType.BOOL: pa.bool_(),
+    FieldType.TIMESTAMP: pa.int64(),
+    FieldType.STRING_LIST: pa.list_(pa.string()),
+    FieldType.INT64_LIST: pa.list_(pa.int64()),
+}
+"""The types of columns of values in Arrow tables; times are microseconds since 1970."""
 
 _SCALAR_TYPES = {
     bool: FieldType.BOOL,

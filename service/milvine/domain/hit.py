@@ -22,6 +22,8 @@ class Explanation:
     """Items of the history, and by how much the score would be lower without each."""
     boosts: tuple[tuple[int, float], ...] = ()
     """The places of the boosts that apply, and the factor of each."""
+    retrieval_score: float | None = None
+    """The inner product by which it was retrieved; None where scores are inner products."""
 
 
 NO_FIELDS: Mapping[str, FieldValue] = MappingProxyType({})

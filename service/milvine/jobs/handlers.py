@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 from milvine.artifacts import Artifacts
@@ -107,6 +108,7 @@ class _Tasks:
             device=self._device,
             report=job.report,
             cancelled=job.must_stop.is_set,
+            read_fields=partial(self._records.entities.table, catalog.id),
             texts=read_texts(self._records, catalog, self._encoder),
             checkpoints=checkpoints,
         )
@@ -147,7 +149,13 @@ class _Tasks:
                 self._records.catalogs.get(model.catalog_id),
                 model,
                 request.holdout,
-                Measuring(self._artifacts, self._device, job.report, job.must_stop.is_set),
+                Measuring(
+                    self._artifacts,
+                    self._device,
+                    job.report,
+                    job.must_stop.is_set,
+                    partial(self._records.entities.table, model.catalog_id),
+                ),
                 live=live,
             )
         self._records.models.set_evaluation(model.id, evaluation, made_by=job.operation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 
 from milvine.domain.errors import AlreadyExists
 from milvine.domain.operation import Operation, OperationKind
@@ -29,7 +30,8 @@ def search(records: Records, job: Job, *, device: str) -> TuneResult:
     catalog = records.catalogs.get(request.catalog_id)
     read = request.plan.holdout.read(request.event_types)
     events = records.interactions.scan(catalog.id, event_types=read or None)
-    run = TuneRun(device, job.report, job.must_stop.is_set)
+    read_fields = partial(records.entities.table, catalog.id)
+    run = TuneRun(device, job.report, job.must_stop.is_set, read_fields)
     trials = tune(events, catalog, request.plan, run, done)
     best = best_of(trials)
     if best is None:

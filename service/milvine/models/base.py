@@ -6,21 +6,26 @@ is the inner product of their vectors, so that one search serves every family.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from milvine.domain.catalog import Catalog, Field
+from milvine.domain.entity import FieldValue, Side
 from milvine.domain.errors import FailedPrecondition
 from milvine.domain.model import EpochReport, Setting
 from milvine.models.features import Features
+from milvine.models.fields import Encoding
 from milvine.models.vocabulary import Vocabulary
 
 Tensors: TypeAlias = Mapping[str, NDArray[np.generic]]
 """Arrays by name."""
+Fields: TypeAlias = Mapping[str, FieldValue]
+"""Metadata of an item or a user."""
 OnEpoch: TypeAlias = Callable[[EpochReport], None]
 IsCancelled: TypeAlias = Callable[[], bool]
 ITEM_VECTORS = "item_vectors"
@@ -49,6 +54,8 @@ class Histories:
     """(events,): the rating, or what weights and values of the events come to."""
     times: NDArray[np.int64]
     """(events,): microseconds since 1970."""
+    features: Features | None = None
+    """A row for each user, for families that can read them."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -67,7 +74,11 @@ class Histories:
         """The same users with the events of a mask (events,) only."""
         kept = np.concatenate(([0], np.cumsum(mask)))
         return Histories(
-            kept[self.offsets], self.items[mask], self.strengths[mask], self.times[mask]
+            kept[self.offsets],
+            self.items[mask],
+            self.strengths[mask],
+            self.times[mask],
+            self.features,
         )
 
     def take(self, users: NDArray[np.int64]) -> Histories:
@@ -75,7 +86,19 @@ class Histories:
         lengths = self.lengths[users]
         offsets = np.concatenate(([0], np.cumsum(lengths)))
         events = np.arange(offsets[-1]) + np.repeat(self.offsets[users] - offsets[:-1], lengths)
-        return Histories(offsets, self.items[events], self.strengths[events], self.times[events])
+        return Histories(
+            offsets,
+            self.items[events],
+            self.strengths[events],
+            self.times[events],
+            None if self.features is None else self.features.take(users),
+        )
+
+    @property
+    def is_known(self) -> NDArray[np.bool_]:
+        """(users,): of which users anything is known: an event, or a field."""
+        has_events = self.lengths > 0
+        return has_events if self.features is None else has_events | self.features.is_known
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +110,8 @@ class Dataset:
     histories: Histories
     item_features: Features | None = None
     """A row for each item, for families that can read them."""
+    encodings: Mapping[Side, Encoding] = field(default_factory=dict)
+    """How the features of items and users are made, where they have any."""
 
 
 class Checkpoints(Protocol):
@@ -141,8 +166,28 @@ class Encoder(Protocol):
 class Scorer(Protocol):
     """How retrieved items are ranked anew; safe to call from several threads."""
 
-    def score(self, histories: Histories, candidates: NDArray[np.integer]) -> NDArray[np.float32]:
-        """The scores (users, n) of rows of items (users, n), the greater the better."""
+    def __hash__(self) -> int:
+        """By identity: what is asked of one scorer travels together."""
+
+    def read(self, histories: Histories) -> NDArray[np.float32]:
+        """What it has to know of users, (users, size)."""
+
+    def gains(
+        self, readers: NDArray[np.float32], candidates: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """What it adds to the inner products of users and items, (users, n).
+
+        Args:
+            readers: What `read` gave for the users.
+            candidates: Rows of items, (users, n); those that it did not learn gain NaN.
+        """
+
+
+class ItemEncoder(Protocol):
+    """How items that a model did not learn get vectors; safe to call from several threads."""
+
+    def encode(self, items: Sequence[Fields]) -> NDArray[np.float32]:
+        """The vectors (items, dimension) of items by their fields; NaN where these say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +207,7 @@ class Fitted:
 
 
 C = TypeVar("C")
+C_contra = TypeVar("C_contra", contravariant=True)
 
 
 class Family(Protocol[C]):
@@ -183,3 +229,34 @@ class Family(Protocol[C]):
 
     def encoder(self, config: C, tensors: Tensors) -> Encoder:
         """The encoder of users that goes with fitted tensors."""
+
+
+@runtime_checkable
+class EncodesItems(Protocol[C_contra]):
+    """A family that can give vectors to items that it did not learn."""
+
+    def item_encoder(self, config: C_contra, tensors: Tensors) -> ItemEncoder | None:
+        """The encoder of items that goes with fitted tensors; None where they hold none."""
+
+
+@runtime_checkable
+class RanksAnew(Protocol[C_contra]):
+    """A family whose scores are more than inner products."""
+
+    def scorer(self, config: C_contra, tensors: Tensors) -> Scorer:
+        """The scorer of retrieved items that goes with fitted tensors."""
+
+
+@runtime_checkable
+class ReadsFields(Protocol[C_contra]):
+    """A family that learns from declared fields."""
+
+    def fields(self, config: C_contra, catalog: Catalog) -> Mapping[Side, tuple[Field, ...]]:
+        """The fields that it is to learn from.
+
+        Raises:
+            InvalidArgument: The catalog does not declare one that the config names.
+        """
+
+    def encodings(self, tensors: Tensors) -> Mapping[Side, Encoding]:
+        """How the fields become features, by the tensors of an artifact."""

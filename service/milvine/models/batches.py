@@ -24,6 +24,8 @@ class Batch:
     """(events,) int64: the place of each event's user in the batch."""
     strengths: Tensor
     """(events,) float32"""
+    users: Tensor
+    """(users,) int64: their places in the data set."""
 
     @property
     def lengths(self) -> Tensor:
@@ -53,6 +55,11 @@ class Users:
         """(users,) int64: how many events each user has."""
         return self._offsets.diff()
 
+    @property
+    def all(self) -> Tensor:
+        """(users,) int64: all of them."""
+        return torch.arange(len(self.lengths), device=self.device)
+
     def batches(self, size: int, rng: torch.Generator) -> Iterator[Batch]:
         """All users with two events and more, in random order, about `size` events at a time."""
         users = torch.nonzero(self.lengths > 1)[:, 0]
@@ -79,7 +86,8 @@ class Users:
             torch.arange(len(rows), device=self.device)
             + (self._offsets[users] - offsets[:-1])[rows]
         )
-        return Batch(offsets, self._items[events].long(), rows, self._strengths[events])
+        items, strengths = self._items[events].long(), self._strengths[events]
+        return Batch(offsets, items, rows, strengths, users)
 
 
 def _parted(users: Tensor, lengths: Tensor, size: int) -> list[Tensor]:
@@ -96,6 +104,7 @@ def batch_of(histories: Histories) -> Batch:
         torch.from_numpy(histories.items.astype(np.int64)),
         torch.from_numpy(histories.users),
         torch.from_numpy(np.require(histories.strengths, np.float32, "W")),
+        torch.arange(len(histories)),
     )
 
 

@@ -17,6 +17,8 @@ class _Dataclass(Protocol):
 
 C = TypeVar("C", bound=_Dataclass)
 
+_LONGEST = 4_096
+
 
 @dataclass(frozen=True, slots=True)
 class _Range:
@@ -38,6 +40,21 @@ class _Range:
             return False
         return self.low <= value <= self.high and not (self.excludes_low and value == self.low)
 
+    def typed(self, value: Setting) -> Setting:
+        return int(value) if self.is_whole else float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    def __str__(self) -> str:
+        return f"names with commas between them, at most {_LONGEST:,} characters"
+
+    def holds(self, value: Setting) -> bool:
+        return isinstance(value, str) and len(value) <= _LONGEST
+
+    def typed(self, value: Setting) -> Setting:
+        return value
+
 
 def whole(default: int, low: int, high: int) -> int:
     """A field for a whole number."""
@@ -52,6 +69,11 @@ def real(
     return field(default=default, metadata={"range": bounds})
 
 
+def names(default: str) -> str:
+    """A field for names with commas between them."""
+    return field(default=default, metadata={"range": _Names()})
+
+
 def seed() -> int:
     """A field for the seed of everything random."""
     return whole(0, -(2**63), 2**63 - 1)
@@ -59,11 +81,10 @@ def seed() -> int:
 
 def read(config: type[C], family: str, settings: Mapping[str, Setting]) -> C:
     """The config of those settings; raises InvalidArgument naming each setting out of its range."""
-    ranges: dict[str, _Range] = {f.name: f.metadata["range"] for f in fields(config)}
+    ranges: dict[str, _Range | _Names] = {f.name: f.metadata["range"] for f in fields(config)}
     if violations := list(_faults(ranges, f"config.{family}", settings)):
         raise InvalidArgument(violations)
-    typed = {k: (int(v) if ranges[k].is_whole else float(v)) for k, v in settings.items()}
-    return config(**typed)
+    return config(**{name: ranges[name].typed(value) for name, value in settings.items()})
 
 
 def must_divide(family: str, name: str, divisor: int, embedding_size: int) -> None:
@@ -74,7 +95,7 @@ def must_divide(family: str, name: str, divisor: int, embedding_size: int) -> No
 
 
 def _faults(
-    ranges: Mapping[str, _Range], path: str, settings: Mapping[str, Setting]
+    ranges: Mapping[str, _Range | _Names], path: str, settings: Mapping[str, Setting]
 ) -> Iterable[Violation]:
     for name, value in settings.items():
         if name not in ranges:

@@ -87,12 +87,12 @@ class NeuralCf:
         return PooledEncoder.of(tensors, config.shrinkage)
 
     def scorer(self, config: NeuralCfConfig, tensors: Tensors) -> Scorer:
-        """Both halves together, for items that were retrieved."""
+        """The network's half, for items that were retrieved by the other."""
         empty = torch.zeros(tensors[ITEM_VECTORS].shape)
         network = _network(Start(empty, empty, empty), config)
         outer = {"network.sources": tensors[SOURCES], "network.targets": tensors[ITEM_VECTORS]}
         load(network, {**tensors, **outer})
-        return _NeuralCfScorer(network, config.shrinkage)
+        return _NeuralCfScorer.of(network, config.shrinkage)
 
 
 class _NeuMf(nn.Module):
@@ -166,19 +166,36 @@ class _Learner:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _NeuralCfScorer:
+    """The network; its first layer is a sum, of which each item's part is made once."""
+
     network: _NeuMf
     shrinkage: float
+    of_users: Tensor
+    """(size, size): what the first layer makes of the vector of a user."""
+    of_items: Tensor
+    """(items, size): what it makes of each item."""
 
-    def score(self, histories: Histories, candidates: NDArray[np.integer]) -> NDArray[np.float32]:
+    @classmethod
+    def of(cls, network: _NeuMf, shrinkage: float) -> _NeuralCfScorer:
+        of_users, of_items = network.first.weight.chunk(2, dim=1)
+        return cls(network, shrinkage, of_users, network.read_targets @ of_items.mT)
+
+    def read(self, histories: Histories) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            pooled = PooledEncoder(self.network.read_sources, self.shrinkage).encode(histories)
+            read = F.linear(torch.from_numpy(pooled), self.of_users, self.network.first.bias)
+            readers: NDArray[np.float32] = read.numpy()
+        return readers
+
+    def gains(
+        self, readers: NDArray[np.float32], candidates: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
         network = self.network
         items = torch.from_numpy(candidates.astype(np.int64))
+        is_learned = items < len(self.of_items)
         with torch.inference_mode():
-            users = torch.from_numpy(
-                PooledEncoder(network.sources, self.shrinkage).encode(histories)
-            )
-            readers = PooledEncoder(network.read_sources, self.shrinkage).encode(histories)
-            read_items = F.embedding(items, network.read_targets)
-            read_users = torch.from_numpy(readers)[:, None].expand_as(read_items)
-            factorised = torch.einsum("ud,und->un", users, F.embedding(items, network.targets))
-            logits = factorised + network.read(read_users, read_items) + network.bias
-        return logits.numpy()
+            known = F.embedding(items.where(is_learned, 0), self.of_items)
+            hidden = torch.relu(torch.from_numpy(readers)[:, None] + known)
+            logits = network.last(torch.relu(network.second(hidden))).squeeze(-1) + network.bias
+            gains: NDArray[np.float32] = logits.masked_fill(~is_learned, torch.nan).numpy()
+        return gains

@@ -10,10 +10,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from milvine.domain.entity import Side
 from milvine.domain.model import Model
-from milvine.models.base import ITEM_VECTORS, Encoder, Feedback, Tensors
+from milvine.models.base import (
+    ITEM_VECTORS,
+    Encoder,
+    EncodesItems,
+    Feedback,
+    ItemEncoder,
+    RanksAnew,
+    ReadsFields,
+    Scorer,
+    Tensors,
+)
 from milvine.models.content import ContentMap
 from milvine.models.families import family_of
+from milvine.models.fields import Encoding
 from milvine.models.vocabulary import Vocabulary
 
 POPULARITY = "item_popularity"
@@ -56,6 +68,12 @@ class ServingModel:
     """What histories are made of for the encoder."""
     content: ContentMap | None = None
     """Places items by their content; None where the model learned none."""
+    item_encoder: ItemEncoder | None = None
+    """Places items by their fields; None where the family does not."""
+    user_encoding: Encoding | None = None
+    """How the fields of users become features for the encoder; None: it reads none."""
+    scorer: Scorer | None = None
+    """How retrieved items are ranked anew; None: scores are inner products."""
 
     @property
     def dimension(self) -> int:
@@ -66,6 +84,11 @@ class ServingModel:
     def taste_dimension(self) -> int:
         """The leading dimensions, which hold the taste; biases follow them."""
         return self.encoder.taste_dimension
+
+    @property
+    def places_items(self) -> bool:
+        """Whether items that it did not learn may have vectors."""
+        return self.content is not None or self.item_encoder is not None
 
     def with_items(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> ServingModel:
         """The model with items that it did not learn, (n, dimension); known ones move."""
@@ -95,6 +118,11 @@ def load_serving_model(artifacts: ModelStore, model: Model) -> ServingModel:
     """
     stored = artifacts.load(model.id)
     family = family_of(model.config)
+    config = family.config(model.config.settings)
+    encodings = family.encodings(stored.tensors) if isinstance(family, ReadsFields) else {}
+    item_encoder = None
+    if isinstance(family, EncodesItems):
+        item_encoder = family.item_encoder(config, stored.tensors)
     counts = stored.tensors[POPULARITY].astype(np.int64, copy=False)
     return ServingModel(
         model=model,
@@ -102,7 +130,10 @@ def load_serving_model(artifacts: ModelStore, model: Model) -> ServingModel:
         item_vectors=stored.tensors[ITEM_VECTORS].astype(np.float32, copy=False),
         popularity=counts,
         by_popularity=np.argsort(-counts, kind="stable"),
-        encoder=family.encoder(family.config(model.config.settings), stored.tensors),
+        encoder=family.encoder(config, stored.tensors),
         feedback=family.learns_from,
         content=ContentMap.of(stored.tensors),
+        item_encoder=item_encoder,
+        user_encoding=encodings.get(Side.USER),
+        scorer=family.scorer(config, stored.tensors) if isinstance(family, RanksAnew) else None,
     )

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
+from milvine.models import field_start
+from milvine.models.batches import Batch
 from milvine.models.feature_tower import FeatureTower, Rows
 from milvine.models.features import Features
 from milvine.models.modules import dense
@@ -30,7 +32,9 @@ class Top:
 class Towers(nn.Module):
     """Both towers; they have the items' features in common, each its own reading of them."""
 
-    def __init__(self, begin: Start, features: Features, rng: torch.Generator) -> None:
+    def __init__(
+        self, begin: Start, features: Features, of_users: Features, rng: torch.Generator
+    ) -> None:
         super().__init__()
         size = begin.sources.shape[1]
         shape = (features.token_count, features.numbers.shape[1], size)
@@ -41,16 +45,46 @@ class Towers(nn.Module):
         self.first = dense(size, size, rng)
         self.second = nn.Linear(size, size, bias=False)
         nn.init.zeros_(self.second.weight)
-        self._has_features = bool(features.token_count or features.numbers.shape[1])
-
-    def items(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """What items add to histories, and what users are compared with: (items, d) each."""
-        if not self._has_features:
-            return self.sources, self.targets
-        return (
-            self.sources + self.source_features(rows),
-            self.targets + self.target_features(rows),
+        self.user_features = FeatureTower(
+            of_users.token_count, of_users.numbers.shape[1], size, rng
         )
+        self.reads_items = bool(features.token_count)
+        self.reads_users = bool(of_users.token_count)
+
+    def begin_items(self, rows: Rows, counts: Tensor) -> None:
+        """Let the items' features say what they can of the start, and own vectors the rest.
+
+        `counts` is how much each item counts, (items,).
+        """
+        if not self.reads_items:
+            return
+        for tower, own in (
+            (self.source_features, self.sources),
+            (self.target_features, self.targets),
+        ):
+            field_start.begin(tower, rows, own.detach(), counts)
+            with torch.no_grad():
+                own.sub_(tower(rows))
+
+    def begin_users(self, rows: Rows, everyone: Batch) -> None:
+        """Let the users' features say what the events of such users add, on average.
+
+        `rows` are the features of everyone, and `everyone` has their histories.
+        """
+        if self.reads_users:
+            means = F.embedding_bag(everyone.items, self.sources, everyone.starts, mode="mean")
+            has_events = (everyone.lengths > 0).float()
+            field_start.begin(self.user_features, rows, means.detach(), has_events)
+
+    def items(self, rows: Rows, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What items add to histories, and what users are compared with: (items, d) each.
+
+        Of the items that a mask `own` (items, 1) leaves out, the latter is what their features say.
+        """
+        if not self.reads_items:
+            return self.sources, self.targets
+        targets = self.targets if own is None else self.targets * own
+        return self.sources + self.source_features(rows), targets + self.target_features(rows)
 
     def top(self) -> Top:
         """The network on top of pooled histories."""

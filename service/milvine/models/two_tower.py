@@ -7,12 +7,16 @@ with them, and puts a network on top; an event is predicted by the others of its
 the item's tower adds what the item is known by to a vector of its own, and an event stands against
 the items of the batch's other events, corrected for how often those occur.
 
-An item without interactions has the vector that its features give (`vectors_of`).
+Declared fields of items and users are read by both towers. What is new has fields alone: an item
+without interactions has the vector that its fields give, and so has a user without a history. As in
+Volkovs, Yu and Poutanen 2017, "DropoutNet: addressing cold start in recommender systems", section
+4.1, training leaves out what an item or a user has beside the fields now and then, so that the
+fields learn to stand alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +25,8 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from numpy.typing import NDArray
 from torch import Tensor
 
+from milvine.domain.catalog import Catalog, Field
+from milvine.domain.entity import Side
 from milvine.domain.model import Setting
 from milvine.models import config as settings_of
 from milvine.models.base import (
@@ -28,15 +34,18 @@ from milvine.models.base import (
     Dataset,
     Encoder,
     Feedback,
+    Fields,
     Fitted,
     Histories,
+    ItemEncoder,
     Run,
     Tensors,
 )
-from milvine.models.batches import Batch, Negatives, Users, batch_of
-from milvine.models.config import real, whole
+from milvine.models.batches import Batch, Negatives, Users, batch_of, item_counts
+from milvine.models.config import names, real, whole
 from milvine.models.feature_tower import FeatureTower, Rows
 from milvine.models.features import Features
+from milvine.models.fields import ALL, Encoding, chosen
 from milvine.models.loop import Schedule, learn
 from milvine.models.modules import load, stored
 from milvine.models.pooling import SOURCES
@@ -44,6 +53,9 @@ from milvine.models.spectral import start
 from milvine.models.towers import Top, Towers
 from milvine.models.validation import Validation, part
 
+_PATH = "config.two_tower"
+_FIELDS = {Side.ITEM: "item_fields", Side.USER: "user_fields"}
+"""The tensors that hold how fields become features."""
 _SMALLEST_SHARE = 1e-9
 """Keeps the logarithm of a share finite."""
 
@@ -64,6 +76,12 @@ class TwoTowerConfig(Schedule):
     """The best-scoring wrong items of the batch that an event stands against once more."""
     shrinkage: float = real(10.0, 0)
     """The events that are added to each user and item, so that rare ones weigh less."""
+    item_fields: str = names(ALL)
+    """The item fields to learn from, with commas between them; `*` for all but texts to embed."""
+    user_fields: str = names(ALL)
+    """The user fields to learn from, in the same way."""
+    field_dropout: float = real(0.1, 0, 0.95)
+    """How often an item or a history is left out, so that the fields stand alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,34 +101,78 @@ class TwoTower:
         item_count, size, seed = len(dataset.items), config.embedding_size, config.seed
         begin = start(histories, item_count, size, shrinkage=config.shrinkage, seed=seed, run=run)
         features = dataset.item_features or Features.none(item_count)
-        network = Towers(begin, features, torch.Generator().manual_seed(seed)).to(run.device)
+        of_users = histories.features or Features.none(len(histories))
+        rng = torch.Generator().manual_seed(seed)
+        network = Towers(begin, features, of_users, rng).to(run.device)
+        users = Users(histories, run.device)
+        rows, user_rows = Rows.of(features, run.device), Rows.of(of_users, run.device)
+        counts = item_counts(histories, item_count, run.device)
+        network.begin_users(user_rows, users.take(users.all))
+        network.begin_items(rows, counts + config.shrinkage)
         learner = _Learner(
             network,
             config,
-            Users(histories, run.device),
-            Rows.of(features, run.device),
+            users,
+            rows,
+            user_rows,
             Negatives(_shares(histories, item_count, config).to(run.device), item_count),
             validation,
         )
         learned = learn(learner, config, run)
-        return Fitted(learner.tensors(), *learned)
+        packed = {_FIELDS[side]: code.packed() for side, code in dataset.encodings.items()}
+        return Fitted({**learner.tensors(), **packed}, *learned)
+
+    def fields(self, config: TwoTowerConfig, catalog: Catalog) -> Mapping[Side, tuple[Field, ...]]:
+        """The fields that it is to learn from; raises InvalidArgument for one not declared."""
+        return {
+            Side.ITEM: chosen(catalog.item_fields, config.item_fields, f"{_PATH}.item_fields"),
+            Side.USER: chosen(catalog.user_fields, config.user_fields, f"{_PATH}.user_fields"),
+        }
+
+    def encodings(self, tensors: Tensors) -> Mapping[Side, Encoding]:
+        """How the fields become features."""
+        return {
+            side: Encoding.unpacked(tensors[name])
+            for side, name in _FIELDS.items()
+            if name in tensors
+        }
 
     def encoder(self, config: TwoTowerConfig, tensors: Tensors) -> Encoder:
         """The encoder: the user's tower."""
         names = ("network.first.weight", "network.first.bias", "network.second.weight")
         first, bias, second = (_tensor(tensors[name]) for name in names)
-        return _TwoTowerEncoder(_tensor(tensors[SOURCES]), Top(first, bias, second), config)
+        tower = _tower(tensors, "user_features") if _FIELDS[Side.USER] in tensors else None
+        return _TwoTowerEncoder(_tensor(tensors[SOURCES]), Top(first, bias, second), tower, config)
 
-    def vectors_of(self, tensors: Tensors, features: Features) -> NDArray[np.float32]:
-        """The vectors (rows, d) of items that are known by their features alone."""
-        rng = torch.Generator().manual_seed(0)
-        size = tensors[ITEM_VECTORS].shape[1]
-        tower = FeatureTower(features.token_count, features.numbers.shape[1], size, rng)
-        own = "network.target_features."
-        load(tower, {"network." + k.removeprefix(own): v for k, v in tensors.items() if own in k})
+    def item_encoder(self, config: TwoTowerConfig, tensors: Tensors) -> ItemEncoder | None:
+        """The item's tower, for items that are known by their fields alone."""
+        del config
+        encoding = self.encodings(tensors).get(Side.ITEM)
+        return _NewItems(encoding, _tower(tensors, "target_features")) if encoding else None
+
+
+def _tower(tensors: Tensors, name: str) -> FeatureTower:
+    """A feature tower with the weights that an artifact has under that name."""
+    own = f"network.{name}."
+    weights = {"network." + k.removeprefix(own): v for k, v in tensors.items() if own in k}
+    token_count, size = weights["network.tokens"].shape
+    numbers = weights.get("network.numbers.weight")
+    number_count = 0 if numbers is None else numbers.shape[1]
+    tower = FeatureTower(token_count - 1, number_count, size, torch.Generator().manual_seed(0))
+    load(tower, weights)
+    return tower
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _NewItems:
+    encoding: Encoding
+    tower: FeatureTower
+
+    def encode(self, items: Sequence[Fields]) -> NDArray[np.float32]:
+        features = self.encoding.of(items)
         with torch.inference_mode():
-            vectors: NDArray[np.float32] = tower(Rows.of(features, "cpu")).numpy()
-        return vectors
+            vectors: NDArray[np.float32] = self.tower(Rows.of(features, "cpu")).numpy()
+        return np.where(features.is_known[:, None], vectors, np.float32(np.nan))
 
 
 def _weights(batch: Batch, config: TwoTowerConfig) -> Tensor:
@@ -124,6 +186,7 @@ class _Learner:
     config: TwoTowerConfig
     users: Users
     features: Rows
+    of_users: Rows
     negatives: Negatives
     validation: Validation | None
 
@@ -131,9 +194,9 @@ class _Learner:
         return self.users.batches(self.config.batch_size, rng)
 
     def loss(self, batch: Batch, rng: torch.Generator) -> Tensor:
-        sources, targets = self.network.items(self.features)
+        sources, targets = self.network.items(self.features, self._kept_items(rng))
         events = _some(batch, self.config.events_per_user, rng)
-        users = self.network.top()(self._without(batch, events, sources))
+        users = self.network.top()(self._users(batch, events, sources, rng))
         wanted = F.embedding(batch.items[events], targets)
         drawn = self.negatives.among(torch.unique(batch.items[events]), len(events), batch)
         scores = users @ F.embedding(drawn.items, targets).mT
@@ -146,8 +209,26 @@ class _Learner:
             loss = loss + F.softplus(hardest.logsumexp(dim=1) - positives).mean()
         return loss + self.config.regularization * wanted.square().sum(dim=1).mean()
 
-    def _without(self, batch: Batch, events: Tensor, sources: Tensor) -> Tensor:
-        """(n, d): the pooled histories of the users of some events (n,), without these."""
+    def _kept_items(self, rng: torch.Generator) -> Tensor | None:
+        """(items, 1): the items that have vectors of their own in this step; None: all."""
+        share = self.config.field_dropout
+        if not self.network.reads_items or not share:
+            return None
+        return _kept(len(self.network.targets), share, rng)
+
+    def _users(self, batch: Batch, events: Tensor, sources: Tensor, rng: torch.Generator) -> Tensor:
+        """(n, d): the users of some events (n,) without these, before the network on top."""
+        sums, totals = self._without(batch, events, sources)
+        if not self.network.reads_users:
+            return _pooled(sums, totals, None, self.config)
+        if self.config.field_dropout:
+            kept = _kept(len(events), self.config.field_dropout, rng)
+            sums, totals = sums * kept, totals * kept[:, 0]
+        said: Tensor = self.network.user_features(self.of_users.take(batch.users))
+        return _pooled(sums, totals, said[batch.rows[events]], self.config)
+
+    def _without(self, batch: Batch, events: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
+        """The weighed sums (n, d) of the histories of some events (n,) without these, and (n,)."""
         weights = _weights(batch, self.config)
         sums = F.embedding_bag(
             batch.items, sources, batch.starts, mode="sum", per_sample_weights=weights
@@ -155,7 +236,7 @@ class _Learner:
         totals = torch.zeros_like(sums[:, 0]).index_add(0, batch.rows, weights)
         rows, own = batch.rows[events], weights[events]
         rest = sums[rows] - own[:, None] * F.embedding(batch.items[events], sources)
-        return rest * _scale(totals[rows] - own, self.config.shrinkage)[:, None]
+        return rest, totals[rows] - own
 
     def tensors(self) -> Tensors:
         """What an artifact keeps."""
@@ -174,6 +255,11 @@ class _Learner:
         return self.validation.ndcg(encoder, fitted.item_vectors)
 
 
+def _kept(count: int, share: float, rng: torch.Generator) -> Tensor:
+    """(count, 1): 1 but for a share of 0, drawn at random."""
+    return (torch.rand((count, 1), generator=rng, device=rng.device) >= share).float()
+
+
 def _some(batch: Batch, count: int, rng: torch.Generator) -> Tensor:
     """(n,): up to `count` events of each user, drawn at random."""
     device = batch.items.device
@@ -190,8 +276,18 @@ def _shares(histories: Histories, item_count: int, config: TwoTowerConfig) -> Te
     return torch.from_numpy(totals / totals.sum()).float().clamp(min=_SMALLEST_SHARE)
 
 
-def _scale(totals: Tensor, shrinkage: float) -> Tensor:
-    return (totals + shrinkage).clamp(min=1.0).rsqrt()
+def _pooled(sums: Tensor, totals: Tensor, said: Tensor | None, config: TwoTowerConfig) -> Tensor:
+    """(n, d): users by the sums of their histories, their weights (n,), and what fields say.
+
+    Fields say of what kind the events of such users are, and stand for as many of them as
+    `shrinkage` where there are none; what a user did soon counts more.
+    """
+    pooled: Tensor = sums * (totals + config.shrinkage).clamp(min=1.0).rsqrt()[:, None]
+    if said is None:
+        return pooled
+    events = max(config.shrinkage, 1.0)
+    weights: Tensor = events**1.5 / (totals + events)
+    return pooled + said * weights[:, None]
 
 
 def _tensor(array: NDArray[np.generic]) -> Tensor:
@@ -202,6 +298,8 @@ def _tensor(array: NDArray[np.generic]) -> Tensor:
 class _TwoTowerEncoder:
     sources: Tensor
     top: Top
+    fields: FeatureTower | None
+    """Reads the fields of users, where the model learned from any."""
     config: TwoTowerConfig
 
     @property
@@ -220,5 +318,8 @@ class _TwoTowerEncoder:
                 batch.items, self.sources, batch.starts, mode="sum", per_sample_weights=weights
             )
             totals = torch.zeros(len(batch)).index_add(0, batch.rows, weights)
-            vectors = self.top(sums * _scale(totals, self.config.shrinkage)[:, None])
+            said = None
+            if self.fields is not None and histories.features is not None:
+                said = self.fields(Rows.of(histories.features, "cpu"))
+            vectors = self.top(_pooled(sums, totals, said, self.config))
         return vectors.numpy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import is_dataclass
 from datetime import datetime
 from enum import Enum
@@ -11,8 +11,12 @@ from functools import cache
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
 
-from milvine.domain.entity import FieldValue, from_micros, to_micros
+from milvine.domain.catalog import Field, FieldType
+from milvine.domain.entity import ARROW_TYPES, FieldValue, from_micros, to_micros
 
 T = TypeVar("T")
 
@@ -51,6 +55,35 @@ def load_values(texts: Iterable[str | None]) -> list[FieldValue | None]:
     """Values of a field, each of which is a JSON text, or None where there is none."""
     values = orjson.loads("[" + ",".join(text or "null" for text in texts) + "]")
     return [_field(value) if isinstance(value, (list, dict)) else value for value in values]
+
+
+def columns_of(ids: Sequence[str], texts: Sequence[str], fields: Sequence[Field]) -> pa.Table:
+    """The ids of entities with the values of some fields, a column each, out of their texts."""
+    found = _parsed(texts, fields) if texts and fields else None
+    columns = {"id": pa.chunked_array([pa.array(ids, pa.string())])}
+    for field in fields:
+        kind = ARROW_TYPES[field.type]
+        values = pa.chunked_array([], kind) if found is None else found[field.name]
+        is_time = pa.types.is_struct(values.type)
+        columns[field.name] = pc.struct_field(values, _MICROS) if is_time else values
+    return pa.table(columns)
+
+
+def _parsed(texts: Sequence[str], fields: Sequence[Field]) -> pa.Table:
+    kinds = {
+        field.name: pa.struct([(_MICROS, pa.int64())])
+        if field.type is FieldType.TIMESTAMP
+        else ARROW_TYPES[field.type]
+        for field in fields
+    }
+    lines = "\n".join(texts).encode()
+    return pa.json.read_json(
+        pa.BufferReader(lines),
+        read_options=pa.json.ReadOptions(block_size=len(lines) + 1),
+        parse_options=pa.json.ParseOptions(
+            explicit_schema=pa.schema(list(kinds.items())), unexpected_field_behavior="ignore"
+        ),
+    )
 
 
 def _plain(value: object) -> object:

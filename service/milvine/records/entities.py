@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 from sqlalchemy import (
     JSON,
     ColumnElement,
@@ -20,8 +22,9 @@ from sqlalchemy import (
     tuple_,
 )
 
+from milvine.domain.catalog import Field
 from milvine.domain.entity import Entity, FieldValue, Side, from_micros
-from milvine.records.codec import dump_fields, load_fields, load_values
+from milvine.records.codec import columns_of, dump_fields, load_fields, load_values
 from milvine.records.database import Database, now_micros
 from milvine.records.rows import catalog_number, next_revision
 from milvine.records.schema import ENTITIES
@@ -66,7 +69,7 @@ class Entities:
         """
         rows = {e.id: dump_fields(e.fields) for e in entities}
         if rows:
-            with self._database.write() as connection:
+            with self._marks(catalog_id, side, rows), self._database.write() as connection:
                 number, revision = next_revision(connection, catalog_id)
                 now = now_micros()
                 values = [(number, str(side), i, f, revision, now, now) for i, f in rows.items()]
@@ -100,7 +103,7 @@ class Entities:
         Raises:
             NotFound: there is no such catalog.
         """
-        with self._database.write() as connection:
+        with self._marks(catalog_id, side, ids), self._database.write() as connection:
             number, revision = next_revision(connection, catalog_id)
             return sum(
                 bury(connection, (number, str(side), revision), ids[start : start + _CHUNK])
@@ -166,11 +169,37 @@ class Entities:
             yield FieldValues(list(ids), dict(zip(names, found, strict=True)))
             page = self._rows(query.where(ENTITIES.c.id > ids[-1]))
 
+    def table(
+        self, catalog_id: str, side: Side, fields: Sequence[Field], *, batch: int = 100_000
+    ) -> pa.Table:
+        """All that exist as an Arrow table, by id: their `id`, and a column for each field.
+
+        Arrow itself reads the stored texts, so no value is a Python object on the way. What changes
+        meanwhile may come in its old or its new form.
+        """
+        query = _live(catalog_id, side).with_only_columns(ENTITIES.c.id, ENTITIES.c.fields)
+        query = query.order_by(ENTITIES.c.id).limit(batch)
+        tables = [columns_of((), (), fields)]
+        page = self._rows(query)
+        while page:
+            ids, texts = zip(*page, strict=True)
+            tables.append(columns_of(ids, texts, fields))
+            page = self._rows(query.where(ENTITIES.c.id > ids[-1]))
+        return pa.concat_tables(tables)
+
     def count(self, catalog_id: str, side: Side) -> int:
         """How many there are, deleted ones aside."""
         query = _live(catalog_id, side).with_only_columns(func.count())
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
+
+    def _marks(
+        self, catalog_id: str, side: Side, ids: Collection[str]
+    ) -> AbstractContextManager[None]:
+        """Changes the marks of users, for models may read their fields."""
+        if side is Side.ITEM:
+            return nullcontext()
+        return self._database.marks.changing(catalog_id, ids)
 
     def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
         with self._database.read() as connection:

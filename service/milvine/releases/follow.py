@@ -25,7 +25,7 @@ from milvine.domain.release import Release, ReleaseState
 from milvine.models.serving import ServingModel, load_serving_model
 from milvine.records import Change, Records
 from milvine.releases.placing import Placer
-from milvine.releases.rows import project
+from milvine.releases.rows import project, user_vectors
 from milvine.releases.texts import TextCarrier
 from milvine.vectors import Vectors
 from milvine.vectors.layout import Layout, layout
@@ -171,7 +171,9 @@ async def carry_changes(
     until = await asyncio.to_thread(records.catalogs.revision, release.catalog_id)
     for side in Side:
         target = layout(release, side, served.dimension, served.taste_dimension)
-        carriers: list[_Carrier | TextCarrier] = [_Carrier(vectors, target, served, side)]
+        carriers: list[_Carrier | TextCarrier] = [
+            _Carrier(records, vectors, target, served, side, release.catalog_id)
+        ]
         if side is Side.ITEM and release.text:
             carriers.append(TextCarrier.of(vectors, release, release.text))
         revision, last_id = since, ""
@@ -196,16 +198,18 @@ async def carry_changes(
 class _Carrier:
     """Carries changes into the collections of one side of a release."""
 
+    records: Records
     vectors: Vectors
     target: Layout
     served: ServingModel
     side: Side
+    catalog_id: str
 
     async def carry(self, page: Sequence[Change]) -> None:
         live = {change.id: change.entity for change in page if change.entity is not None}
         known = await self._known_vectors(live)
         gone = [change.id for change in page if change.entity is None]
-        if self.side is Side.ITEM and self.served.content:
+        if self._places:
             gone += [id_ for id_ in live if id_ not in known]  # it may have said something before
         if gone:
             for spec in self.target.specs:
@@ -218,11 +222,24 @@ class _Carrier:
         for spec, values in self.target.split(np.stack(list(known.values()))):
             await self.vectors.write(spec, ids, values, fields, fresh=False, timeout_s=WRITE_S)
 
+    @property
+    def _places(self) -> bool:
+        """Whether those of this side have vectors by what is written of them."""
+        if self.side is Side.ITEM:
+            return self.served.places_items
+        return self.served.user_encoding is not None
+
     async def _known_vectors(self, live: Mapping[str, Entity]) -> dict[str, NDArray[np.float32]]:
         """The vectors by id: an item's is the model's, a user's the one that the release has."""
         ids = list(live)
         if self.side is Side.ITEM:
             return await self._item_vectors(live)
+        if self._places and ids:
+            fields = {i: entity.fields for i, entity in live.items()}
+            place = user_vectors
+            return await asyncio.to_thread(
+                place, self.records, self.catalog_id, self.served, fields
+            )
         found = await self.vectors.fetch(
             # A build may have written them a moment ago.
             self.target.scores,

@@ -1,4 +1,4 @@
-"""Placing items that a model did not learn by what they say, as it learned to."""
+"""Placing items that a model did not learn by their fields and what they say, as it learned to."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvine.domain.entity import FieldValue, text_of
+from milvine.models.base import ItemEncoder
 from milvine.models.content import ContentMap
 from milvine.models.serving import ServingModel
 from milvine.text import TextEncoder, same_encoder
 
 _BATCH = 256
 """Texts that are encoded at a time; between them the work can be stopped."""
+
+_ENCODED = 4_096
+"""Items whose fields are read at a time."""
 
 Fields: TypeAlias = Mapping[str, FieldValue]
 
@@ -25,18 +29,42 @@ Fields: TypeAlias = Mapping[str, FieldValue]
 class Placer:
     """Places items by what they say."""
 
+    by_fields: ItemEncoder | None
+    """Places them by declared fields; None where the family does not."""
+    by_text: _TextPlacer | None
+    """Places those that this leaves; None where the model learned no map."""
+
+    @classmethod
+    def of(cls, served: ServingModel) -> Placer | None:
+        """What places items for a model; None where it places none.
+
+        Raises:
+            FailedPrecondition: The map's encoder is not installed here, or makes other vectors now.
+        """
+        if not served.places_items:
+            return None
+        return cls(served.item_encoder, _TextPlacer.of(served))
+
+    async def place(self, items: Mapping[str, Fields]) -> dict[str, NDArray[np.float32]]:
+        """The vectors, (dimension,), of those of some items that say something, by id."""
+        placed: dict[str, NDArray[np.float32]] = {}
+        if self.by_fields is not None:
+            placed = await asyncio.to_thread(_by_fields, self.by_fields, items)
+        if self.by_text is not None:
+            left = {id_: fields for id_, fields in items.items() if id_ not in placed}
+            placed |= await self.by_text.place(left)
+        return placed
+
+
+@dataclass(frozen=True, slots=True)
+class _TextPlacer:
     map: ContentMap
     fields: tuple[str, ...]
     """The names of the fields that say it."""
     encoder: TextEncoder
 
     @classmethod
-    def of(cls, served: ServingModel) -> Placer | None:
-        """What places items for a model; None where it learned no map.
-
-        Raises:
-            FailedPrecondition: The map's encoder is not installed here, or makes other vectors now.
-        """
+    def of(cls, served: ServingModel) -> _TextPlacer | None:
         source = served.model.content
         if served.content is None or source is None:
             return None
@@ -44,11 +72,21 @@ class Placer:
         return cls(served.content, source.text_fields, encoder)
 
     async def place(self, items: Mapping[str, Fields]) -> dict[str, NDArray[np.float32]]:
-        """The vectors, (dimension,), of those of some items that say something, by id."""
         placed: dict[str, NDArray[np.float32]] = {}
         async for ids, content in encoded(self.encoder, self.fields, items):
             placed.update(zip(ids, self.map.vectors(content), strict=True))
         return placed
+
+
+def _by_fields(encoder: ItemEncoder, items: Mapping[str, Fields]) -> dict[str, NDArray[np.float32]]:
+    ids = list(items)
+    placed: dict[str, NDArray[np.float32]] = {}
+    for start in range(0, len(ids), _ENCODED):
+        some = ids[start : start + _ENCODED]
+        vectors = encoder.encode([items[id_] for id_ in some])
+        known = np.isfinite(vectors).all(axis=1)
+        placed |= {some[place]: vectors[place] for place in np.flatnonzero(known).tolist()}
+    return placed
 
 
 async def encoded(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from milvine.domain.catalog import Catalog
@@ -63,7 +64,7 @@ def project(fields: Fields, names: frozenset[str]) -> Fields:
 
 
 def live_items(served: ServingModel, metadata: Metadata) -> NDArray[np.int64]:
-    """The rows of the model's items that are not deleted."""
+    """The rows of the items that have a vector and are not deleted."""
     if not metadata.deleted:
         return np.arange(len(served.items))
     return np.flatnonzero(~np.isin(served.items.ids.to_pylist(), list(metadata.deleted)))
@@ -107,10 +108,32 @@ class Users:
 def read_users(
     served: ServingModel, catalog: Catalog, events: pa.Table, metadata: Metadata
 ) -> Users:
-    """Gather the users of a table of interactions that have a history the model knows."""
-    ids = Vocabulary.of(events["user_id"])
+    """Gather the users whom the model can place: by a history it knows, or by their fields."""
+    ids, encoding = Vocabulary.of(events["user_id"]), served.user_encoding
+    if encoding is not None:
+        known = set(ids.ids.to_pylist())
+        ids = ids.extended([i for i in sorted(metadata.fields) if i not in known])
     histories = history_of(events, catalog, served.feedback, items=served.items, users=ids)
-    has_history = histories.lengths > 0
+    if encoding is not None:
+        rows = [metadata.fields.get(i, {}) for i in ids.ids.to_pylist()]
+        histories = replace(histories, features=encoding.of(rows))
+    is_known = histories.is_known
     if metadata.deleted:
-        has_history &= ~np.isin(ids.ids.to_pylist(), list(metadata.deleted))
-    return Users(ids, histories, np.flatnonzero(has_history))
+        is_known &= ~np.isin(ids.ids.to_pylist(), list(metadata.deleted))
+    return Users(ids, histories, np.flatnonzero(is_known))
+
+
+def user_vectors(
+    records: Records, catalog_id: str, served: ServingModel, users: Mapping[str, Fields]
+) -> dict[str, NDArray[np.float32]]:
+    """The vectors of users by their histories and fields, of those that the model can place."""
+    ids, catalog = Vocabulary(list(users)), records.catalogs.get(catalog_id)
+    events = records.interactions.history(catalog_id, list(users))
+    if types := served.model.event_types:
+        events = events.filter(pc.is_in(events["event_type"], pa.array(types)))
+    histories = history_of(events, catalog, served.feedback, items=served.items, users=ids)
+    if served.user_encoding is not None:
+        histories = replace(histories, features=served.user_encoding.of(list(users.values())))
+    known = np.flatnonzero(histories.is_known)
+    vectors = served.encoder.encode(histories.take(known))
+    return dict(zip(ids.take(known), vectors, strict=True))

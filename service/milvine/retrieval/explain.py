@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -28,17 +28,18 @@ from milvine.domain.query import (
     UserSubject,
     VectorSubject,
 )
-from milvine.models.base import Encoder, Histories
+from milvine.models.base import Histories, Scorer
 from milvine.models.serving import ServingModel
 from milvine.records import Records
 from milvine.retrieval.active import Active
 from milvine.retrieval.examples import seen_in, taste_of
-from milvine.retrieval.people import People, Person, histories
+from milvine.retrieval.people import People, Person, histories, with_fields
 
 MOST_LOOKED_AT = 100
 """Of a longer history, the latest items are looked at; of examples, those that weigh most."""
 MOST_CONTRIBUTIONS = 10
 _EVENTS_AT_ONCE = 10_000
+_PAIRS_AT_ONCE = 1 << 16
 
 Vectors: TypeAlias = NDArray[np.float32]
 
@@ -50,12 +51,21 @@ class Reasons:
     items: tuple[str, ...] = ()
     shifts: Vectors | None = None
     """(items, dimension): the vector of the subject, less the one without each item; None: none."""
+    readers: Vectors | None = None
+    """(items, size): what the model's scorer knows of the subject without each item."""
 
-    def contributions(self, item_vectors: Vectors) -> list[tuple[tuple[str, float], ...]]:
-        """What counts most for or against each of some items, (n, dimension), most first."""
+    def contributions(
+        self, served: ServingModel, rows: NDArray[np.int32], reader: Vectors | None
+    ) -> list[tuple[tuple[str, float], ...]]:
+        """What counts most for or against each of some items, (n,) rows, most first.
+
+        `reader` is what the model's scorer knows of the subject.
+        """
         if self.shifts is None:
-            return [()] * len(item_vectors)
-        amounts = item_vectors @ self.shifts.T  # (n, items)
+            return [()] * len(rows)
+        amounts = served.item_vectors[rows] @ self.shifts.T  # (n, items)
+        if served.scorer is not None and reader is not None and self.readers is not None:
+            amounts += _gained(served.scorer, reader, self.readers, rows)
         order = np.argsort(-np.abs(amounts), axis=1, kind="stable")[:, :MOST_CONTRIBUTIONS]
         return [
             tuple((self.items[place], float(row[place])) for place in places)
@@ -110,14 +120,20 @@ class Explainer:
     ) -> Explained:
         events = self._events(active, subject)
         history, seen = histories(active, events), tuple(events["item_id"].to_pylist())
+        if isinstance(subject, UserSubject):
+            history = with_fields(self._records, active, [subject.user_id], history)
         if not len(history.items):
-            return Explained(Person(None, seen))
+            return Explained(_without_history(active.served, history, seen))
         places = np.arange(len(history.items))[::-1][:MOST_LOOKED_AT]
-        encoder = active.served.encoder
-        (vector,) = encoder.encode(history)
-        without = np.concatenate([*_encoded_without(encoder, history, places, ends)])
-        items = tuple(active.served.items.take(history.items[places]))
-        return Explained(Person(vector, seen), Reasons(items, vector - without))
+        served = active.served
+        (vector,) = served.encoder.encode(history)
+        without = _encoded_without(served.encoder.encode, history, places, ends)
+        items = tuple(served.items.take(history.items[places]))
+        if served.scorer is None:
+            return Explained(Person(vector, seen), Reasons(items, vector - without))
+        (reader,) = served.scorer.read(history)
+        readers = _encoded_without(served.scorer.read, history, places, ends)
+        return Explained(Person(vector, seen, reader), Reasons(items, vector - without, readers))
 
     def _events(self, active: Active, subject: UserSubject | HistorySubject) -> pa.Table:
         if isinstance(subject, HistorySubject):
@@ -125,19 +141,57 @@ class Explainer:
         return self._records.interactions.history(active.catalog.id, [subject.user_id])
 
 
+def _without_history(served: ServingModel, history: Histories, seen: tuple[str, ...]) -> Person:
+    """A subject of whom nothing but fields is known, if these."""
+    if not history.is_known.any():
+        return Person(None, seen)
+    return Person(served.encoder.encode(history)[0], seen)
+
+
 def explained(served: ServingModel, placed: Explained, hits: Sequence[Hit]) -> list[Hit]:
     """Hits with what the history of the subject does to them.
 
-    A hit that tells its score before boosts keeps that; for others it is their score.
+    A hit that tells its score before boosts keeps that; for others it is their score. By a model
+    with a scorer, what an item of the history does is told for the score of the whole model.
     """
     rows = served.items.rows([hit.id for hit in hits])
-    found = placed.reasons.contributions(served.item_vectors[rows])
+    found = placed.reasons.contributions(served, rows, placed.person.reader)
     return [
         hit._replace(
-            explanation=replace(hit.explanation or Explanation(hit.score), contributions=c)
+            explanation=replace(
+                hit.explanation or Explanation(hit.score),
+                contributions=contributions,
+                retrieval_score=score,
+            )
         )
-        for hit, c in zip(hits, found, strict=True)
+        for hit, contributions, score in zip(
+            hits, found, _retrieval_scores(served, placed.person, rows), strict=True
+        )
     ]
+
+
+def _retrieval_scores(
+    served: ServingModel, person: Person, rows: NDArray[np.int32]
+) -> Sequence[float | None]:
+    """By which score items were retrieved that were then ranked anew."""
+    if person.reader is None or person.vector is None:
+        return [None] * len(rows)
+    scores: list[float] = (served.item_vectors[rows] @ person.vector).tolist()
+    return scores
+
+
+def _gained(
+    scorer: Scorer, reader: Vectors, without: Vectors, rows: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    """By how much less items gain without each item of a history, (rows, items)."""
+    lost = np.empty((len(rows), len(without)), np.float32)
+    step = max(1, _PAIRS_AT_ONCE // (len(without) + 1))
+    readers = np.vstack([reader, without])
+    for at in range(0, len(rows), step):
+        some = rows[at : at + step]
+        gains = scorer.gains(readers, np.tile(some, (len(readers), 1)))
+        lost[at : at + step] = np.nan_to_num(gains[0] - gains[1:]).T
+    return lost
 
 
 def _by_examples(served: ServingModel, subject: ExamplesSubject) -> Explained:
@@ -152,17 +206,22 @@ def _by_examples(served: ServingModel, subject: ExamplesSubject) -> Explained:
 
 
 def _encoded_without(
-    encoder: Encoder, history: Histories, places: NDArray[np.int64], ends: float
-) -> Iterator[Vectors]:
-    """Yield the vectors of a person without the event at each of some places, until `ends`.
+    encode: Callable[[Histories], Vectors],
+    history: Histories,
+    places: NDArray[np.int64],
+    ends: float,
+) -> Vectors:
+    """The vectors of a person without the event at each of some places, until `ends`.
 
     A few at a time, so that nothing goes on for long that nobody waits for.
     """
     step = max(1, _EVENTS_AT_ONCE // len(history.items))
+    found = []
     for start in range(0, len(places), step):
         if time.monotonic() > ends:
             raise DeadlineExceeded
-        yield encoder.encode(_without(history, places[start : start + step]))
+        found.append(encode(_without(history, places[start : start + step])))
+    return np.concatenate(found)
 
 
 def _without(history: Histories, places: NDArray[np.int64]) -> Histories:

@@ -50,7 +50,7 @@ class MappedItems:
         Raises:
             Unavailable: A store does not answer.
         """
-        if served.content is None:
+        if not served.places_items:
             return served
         async with self._turns[release.id]:
             known = self._known.get(release.id)

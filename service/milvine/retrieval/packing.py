@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from milvine.models.vocabulary import Vocabulary
 from milvine.retrieval.people import Person
@@ -14,8 +15,8 @@ from milvine.retrieval.ranking import NO_ROWS, Rows
 
 LONG = 4_096
 """More seen items than these take some milliseconds."""
-_SUBJECT = struct.Struct("<II")
-"""Dimensions of the vector, bytes of the seen rows."""
+_SUBJECT = struct.Struct("<III")
+"""Dimensions of the vector and of the reader, bytes of the seen rows."""
 _PLAIN = b"\0"
 _COMPRESSED = b"\1"
 _WORTH_IT = 1_024
@@ -23,22 +24,31 @@ _WORTH_IT = 1_024
 
 
 def pack_subject(person: Person, items: Vocabulary) -> bytes:
-    """A person as bytes: the vector, and the seen items that the release has, in no order."""
-    vector = b"" if person.vector is None else person.vector.astype("<f4", copy=False).tobytes()
+    """A person as bytes: the vectors, and the seen items that the release has, in no order."""
+    vector, reader = _pack_vector(person.vector), _pack_vector(person.reader)
     rows = _known(list(set(person.seen)), items)
     seen = _pack_set(rows[rows < items.fixed])
     later = pack_ids(items.take(rows[rows >= items.fixed]))
-    return b"".join((_SUBJECT.pack(len(vector) // 4, len(seen)), vector, seen, later))
+    head = _SUBJECT.pack(len(vector) // 4, len(reader) // 4, len(seen))
+    return b"".join((head, vector, reader, seen, later))
 
 
 def unpack_subject(data: bytes, items: Vocabulary) -> Person:
     """The person of bytes that `pack_subject` made."""
-    dimension, seen_bytes = _SUBJECT.unpack_from(data)
-    vector = np.frombuffer(data, "<f4", dimension, _SUBJECT.size).astype(np.float32)
-    start = _SUBJECT.size + 4 * dimension
+    dimension, read, seen_bytes = _SUBJECT.unpack_from(data)
+    vectors = np.frombuffer(data, "<f4", dimension + read, _SUBJECT.size).astype(np.float32)
+    start = _SUBJECT.size + vectors.nbytes
     seen = items.take(_unpack_set(data[start : start + seen_bytes]))
     later = unpack_ids(data[start + seen_bytes :])
-    return Person(vector if dimension else None, (*seen, *later))
+    return Person(
+        vectors[:dimension] if dimension else None,
+        (*seen, *later),
+        vectors[dimension:] if read else None,
+    )
+
+
+def _pack_vector(vector: NDArray[np.float32] | None) -> bytes:
+    return b"" if vector is None else vector.astype("<f4", copy=False).tobytes()
 
 
 def pack_ids(ids: Sequence[str]) -> bytes:

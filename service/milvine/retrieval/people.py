@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from milvine.domain.entity import Side
 from milvine.domain.errors import InvalidArgument
 from milvine.domain.query import (
     Consistency,
@@ -23,6 +24,7 @@ from milvine.domain.query import (
     VectorSubject,
 )
 from milvine.models.base import Histories
+from milvine.models.features import Features
 from milvine.models.histories import history_of
 from milvine.models.vocabulary import Vocabulary
 from milvine.records import Records
@@ -49,6 +51,9 @@ class Person:
     """(dimension,); None where the model knows nothing of the subject."""
     seen: tuple[str, ...]
     """The items of the subject's history."""
+    reader: NDArray[np.float32] | None = None
+    """What the model's scorer knows of the subject, (size,); None where it has none, or no history
+    to read."""
 
 
 class People:
@@ -129,7 +134,7 @@ def _find(records: Records, active: Active, subjects: Sequence[Subject]) -> list
     users = Vocabulary(user_ids)
     joined = _join(
         [
-            histories(active, events, users),
+            with_fields(records, active, user_ids, histories(active, events, users)),
             *(histories(active, table) for table in anonymous),
         ]
     )
@@ -154,6 +159,18 @@ def _exemplified(active: Active, subject: ExamplesSubject) -> Person:
     return Person(None if taste is None else taste.vector(), seen_in(subject))
 
 
+def with_fields(
+    records: Records, active: Active, user_ids: Sequence[str], found: Histories
+) -> Histories:
+    """The histories of users with what the model reads of their fields; blocks."""
+    encoding = active.served.user_encoding
+    if encoding is None:
+        return found
+    users = records.entities.get(active.catalog.id, Side.USER, user_ids)
+    fields = {user.id: user.fields for user in users}
+    return replace(found, features=encoding.of([fields.get(i, {}) for i in user_ids]))
+
+
 def histories(active: Active, events: pa.Table, users: Vocabulary | None = None) -> Histories:
     """What the model of a release sees of interactions; without users all are one person's."""
     if active.event_types:
@@ -163,12 +180,14 @@ def histories(active: Active, events: pa.Table, users: Vocabulary | None = None)
 
 
 def _encoded(active: Active, joined: Histories, seen: Sequence[tuple[str, ...]]) -> list[Person]:
-    known = np.flatnonzero(joined.lengths > 0)
+    known = np.flatnonzero(joined.is_known)
     people = [Person(None, items) for items in seen]
     if len(known):
-        vectors = active.served.encoder.encode(joined.take(known))
-        for row, vector in zip(known.tolist(), vectors, strict=True):
-            people[row] = Person(vector, seen[row])
+        histories, scorer = joined.take(known), active.served.scorer
+        vectors = active.served.encoder.encode(histories)
+        readers = [None] * len(known) if scorer is None else scorer.read(histories)
+        for row, vector, reader in zip(known.tolist(), vectors, readers, strict=True):
+            people[row] = Person(vector, seen[row], reader)
     return people
 
 
@@ -188,9 +207,16 @@ def _join(parts: Sequence[Histories]) -> Histories:
     if len(parts) == 1:
         return parts[0]
     lengths = np.concatenate([part.lengths for part in parts])
+    features = [part.features for part in parts if part.features is not None]
+    anonymous = len(lengths) - sum(map(len, features))
+    if features and anonymous:
+        kind = features[0]
+        none = Features.none(anonymous, kind.token_count, kind.numbers.shape[1])
+        features = [Features.joined([*features, none])]
     return Histories(
         np.concatenate([[0], np.cumsum(lengths)]),
         np.concatenate([part.items for part in parts]),
         np.concatenate([part.strengths for part in parts]),
         np.concatenate([part.times for part in parts]),
+        features[0] if features else None,
     )

@@ -67,6 +67,10 @@ class PlannedRanking:
     caps: tuple[PlannedCap, ...]
 
 
+BY_MODEL = PlannedRanking((), None, ())
+"""By the scores of the whole model."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A selection, made ready for the vector store."""

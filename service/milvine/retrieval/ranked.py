@@ -1,4 +1,8 @@
-"""Searches with a ranking: which items are candidates for it, and the hits it makes of them."""
+"""Searches with a ranking: which items are candidates for it, and the hits it makes of them.
+
+A model with a scorer has one in any case: what is retrieved by inner product is ranked anew by the
+whole model, before boosts and the choice.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from milvine.retrieval.matching import MOST_SCORED
 from milvine.retrieval.popularity import Popular, most_popular
 from milvine.retrieval.ranker import Asked, Factors, Ranked, Ranker, mask
 from milvine.retrieval.ranking import Rows, Slate
+from milvine.retrieval.reranking import MOST_RERANKED, Reader
 from milvine.retrieval.search import MAX_LIMIT, Search
 
 MOST_BOOSTED = MAX_LIMIT
@@ -22,7 +27,7 @@ _SPARE = 4
 
 
 class RankedSearch:
-    """The searches of one request that has a ranking."""
+    """The searches of one request that has a ranking, or whose model has a scorer."""
 
     def __init__(self, search: Search, ranker: Ranker, asked: Asked, count: int) -> None:
         """Searches for `count` hits of each subject."""
@@ -36,6 +41,7 @@ class RankedSearch:
         self,
         queries: Sequence[NDArray[np.float32]],
         excluded: Sequence[frozenset[str]],
+        readers: Sequence[Reader | None],
     ) -> list[tuple[list[Hit], SearchMethod]]:
         """The hits of each query, with the fields to return.
 
@@ -46,13 +52,14 @@ class RankedSearch:
             queries: The queries, (dimension,) each.
             excluded: For each query, the ids that must not be among its hits; none that was shown,
                 for the candidates have those, too.
+            readers: For each query, what the model's scorer knows of the subject.
         """
         early: list[tuple[Ranked, SearchMethod] | None] = [None] * len(queries)
         if not self._asked.ranking.boosts:
-            early = await self._of_the_first(queries, excluded)
+            early = await self._of_the_first(queries, excluded, readers)
         ranked = [
-            one or await self._of_all(query, ids)
-            for one, query, ids in zip(early, queries, excluded, strict=True)
+            one or await self._of_all(*asked)
+            for one, asked in zip(early, zip(queries, excluded, readers, strict=True), strict=True)
         ]
         lists = await self._hits([one for one, _ in ranked])
         return [(hits, method) for hits, (_, method) in zip(lists, ranked, strict=True)]
@@ -63,8 +70,9 @@ class RankedSearch:
         """The hits of subjects of whom nothing is known: what is popular, ranked."""
         return await self._hits([await self._of_popular(popular, ids) for ids in excluded])
 
-    async def of(self, slate: Slate) -> list[Hit]:
-        """The hits among some items with their scores."""
+    async def of(self, slate: Slate, reader: Reader | None) -> list[Hit]:
+        """The hits among some items with their inner products."""
+        (slate,) = await self._reranked([slate], [reader], most=len(slate))
         (hits,) = await self._hits([await self._chosen(slate, frozenset())])
         return hits
 
@@ -72,28 +80,47 @@ class RankedSearch:
         self,
         queries: Sequence[NDArray[np.float32]],
         excluded: Sequence[frozenset[str]],
+        readers: Sequence[Reader | None],
     ) -> list[tuple[Ranked, SearchMethod] | None]:
         """The hits where they are among the best by score; None where that is not known."""
         ranking, needed = self._asked.ranking, len(self._asked.shown) + self._count
         width = ranking.diversity.candidates if ranking.diversity else 0
         first = max(width, _SPARE * needed if ranking.caps else needed)
+        if self._asked.active.served.scorer is not None:
+            first = max(first, MOST_RERANKED)
         found = await self._search.candidates(queries, excluded, first)
-        chosen = [await self._chosen(self._slate(one.found), frozenset()) for one in found]
+        slates = await self._reranked([self._slate(one.found) for one in found], readers)
+        chosen = [await self._chosen(slate, frozenset()) for slate in slates]
         return [
             (one, candidates.method) if candidates.is_all or len(one.rows) == self._count else None
             for one, candidates in zip(chosen, found, strict=True)
         ]
 
     async def _of_all(
-        self, query: NDArray[np.float32], excluded: frozenset[str]
+        self, query: NDArray[np.float32], excluded: frozenset[str], reader: Reader | None
     ) -> tuple[Ranked, SearchMethod]:
         scored = await self._search.everything(query)
         if scored is not None:
-            slate = Slate.of(scored.rows, scored.scores)
-            return await self._chosen_live(slate, excluded), SearchMethod.EXACT
+            slate = self._without(Slate.of(scored.rows, scored.scores), excluded)
+            (slate,) = await self._reranked([slate], [reader])
+            return await self._chosen_live(slate, frozenset()), SearchMethod.EXACT
         (candidates,) = await self._search.candidates([query], [excluded], MOST_BOOSTED)
-        slate = self._slate(candidates.found)
+        (slate,) = await self._reranked([self._slate(candidates.found)], [reader])
         return await self._chosen(slate, frozenset()), candidates.method
+
+    async def _reranked(
+        self,
+        slates: Sequence[Slate],
+        readers: Sequence[Reader | None],
+        *,
+        most: int = MOST_RERANKED,
+    ) -> Sequence[Slate]:
+        """The slates by the model's scorer, where it has one."""
+        active = self._asked.active
+        if active.served.scorer is None:
+            return slates
+        lane, scorer = active.catalog.id, active.served.scorer
+        return await self._ranker.reranker.rerank(lane, scorer, slates, readers, most=most)
 
     async def _of_popular(self, popular: Popular, excluded: frozenset[str]) -> Ranked:
         if not self._is_large:
@@ -118,13 +145,16 @@ class RankedSearch:
             excluded |= gone
 
     async def _chosen(self, slate: Slate, excluded: frozenset[str]) -> Ranked:
-        active = self._asked.active
-        gone = mask(active, active.served.items.rows(list(excluded)))[slate.rows]
-        slate = slate.at(~gone) if gone.any() else slate
+        slate = self._without(slate, excluded)
         if self._is_large and len(slate) > MOST_BOOSTED:
             slate = slate.at(np.argpartition(-slate.scores, MOST_BOOSTED)[:MOST_BOOSTED])
         factors = await self._factors(slate.rows)
         return await self._ranker.choose(self._asked, slate, factors, self._count)
+
+    def _without(self, slate: Slate, excluded: frozenset[str]) -> Slate:
+        active = self._asked.active
+        gone = mask(active, active.served.items.rows(list(excluded)))[slate.rows]
+        return slate.at(~gone) if gone.any() else slate
 
     @property
     def _is_large(self) -> bool:

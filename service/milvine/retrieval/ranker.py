@@ -29,6 +29,7 @@ from milvine.retrieval.ranking import (
     decayed,
     together,
 )
+from milvine.retrieval.reranking import Reranker
 from milvine.retrieval.values import Values
 from milvine.vectors import Vectors
 from milvine.vectors.layout import directions
@@ -87,6 +88,8 @@ class Ranker:
     """Ranks items of releases."""
 
     def __init__(self, vectors: Vectors, matchings: Matchings, columns: Columns) -> None:
+        self.reranker = Reranker()
+        """Ranks by models whose scores are more than inner products, before all else."""
         self._vectors = vectors
         self._matchings = matchings
         self._columns = columns

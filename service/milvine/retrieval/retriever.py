@@ -37,7 +37,7 @@ from milvine.retrieval.index import Index
 from milvine.retrieval.named import in_order, look_up
 from milvine.retrieval.pages import Page, Pages
 from milvine.retrieval.people import People, Person
-from milvine.retrieval.plan import Plan, Planner
+from milvine.retrieval.plan import BY_MODEL, Plan, Planner
 from milvine.retrieval.popularity import Popularity, most_popular
 from milvine.retrieval.ranked import RankedSearch
 from milvine.retrieval.ranker import Asked, Ranker
@@ -96,7 +96,11 @@ class Retriever:
         excluded = [_excluded(person, selection, shown) for person in people]
         known = {i: person.vector for i, person in enumerate(people) if person.vector is not None}
         unknown = [i for i in range(len(people)) if i not in known]
-        personal = await (ranked or search).best([*known.values()], [excluded[i] for i in known])
+        queries, barred = [*known.values()], [excluded[i] for i in known]
+        if ranked:
+            personal = await ranked.best(queries, barred, [people[i].reader for i in known])
+        else:
+            personal = await search.best(queries, barred)
         popular = await self._fallback(
             ranked or search, active, made, [excluded[i] for i in unknown], timeout_s
         )
@@ -110,7 +114,7 @@ class Retriever:
         found = [answers[i] for i in range(len(people))]
         if selection.explain:
             found = [
-                replace(answer, hits=tuple(explained(active.served, one, answer.hits)))
+                replace(answer, hits=tuple(await _told(active, one, answer.hits)))
                 for one, answer in zip(placed, found, strict=True)
             ]
         if len(found) > 1:
@@ -203,11 +207,11 @@ class Retriever:
             scores = popular.scores[named.rows]
         made = replace(made, page_size=len(named.rows))
         if ranked := self._ranked(search, active, made, selection):
-            hits = await ranked.of(Slate.of(named.rows, scores))
+            hits = await ranked.of(Slate.of(named.rows, scores), placed.person.reader)
         else:
             (hits,) = await search.with_fields([in_order(active.served.items, named.rows, scores)])
         if selection.explain:
-            hits = explained(active.served, placed, hits)
+            hits = await _told(active, placed, hits)
         source = Source.POPULAR if vector is None else Source.PERSONAL
         return RankedItems(tuple(hits), active.release.id, source, named.missing)
 
@@ -296,12 +300,13 @@ class Retriever:
         selection: Selection,
         page: Page | None = None,
     ) -> RankedSearch | None:
-        """The searches with the ranking, where there is one."""
-        if made.ranking is None:
+        """The searches with the ranking, where there is one or the model has a scorer."""
+        ranking = made.ranking or (BY_MODEL if active.served.scorer else None)
+        if ranking is None:
             return None
         moment = page.moment if page else datetime.now(UTC)
         shown = page.shown_rows(active.served.items) if page else NO_ROWS
-        asked = Asked(active, made.ranking, moment, search.ends, shown, explain=selection.explain)
+        asked = Asked(active, ranking, moment, search.ends, shown, explain=selection.explain)
         return RankedSearch(search, self._ranker, asked, made.page_size)
 
     def _search(self, active: Active, made: Plan, timeout_s: float) -> Search:
@@ -319,6 +324,11 @@ class Retriever:
 def _excluded(person: Person, selection: Selection, shown: Sequence[str]) -> frozenset[str]:
     seen = () if selection.include_seen else person.seen
     return selection.exclude_ids.union(seen, shown) if seen or shown else selection.exclude_ids
+
+
+async def _told(active: Active, placed: Explained, hits: Sequence[Hit]) -> list[Hit]:
+    """Hits with what speaks for them, in a thread: a scorer looks at each without each item."""
+    return await asyncio.to_thread(explained, active.served, placed, hits)
 
 
 def _items(active: Active, side: Side) -> Vocabulary | None:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from milvine.domain.catalog import Catalog
+from milvine.domain.catalog import Catalog, Field
+from milvine.domain.entity import Side
 from milvine.domain.errors import FailedPrecondition, Reason
-from milvine.models.base import Dataset, Feedback, Histories
+from milvine.domain.model import ModelConfig
+from milvine.models.base import Dataset, Feedback, Histories, ReadsFields
+from milvine.models.families import family_of
+from milvine.models.fields import Encoding
 from milvine.models.histories import history_of, teaches
 from milvine.models.vocabulary import Vocabulary
 
@@ -26,6 +34,13 @@ _MISSING = {
         "values mean RATING, or train a family that learns from implicit feedback"
     ),
 }
+
+
+class ReadFields(Protocol):
+    """Where items and users are read from."""
+
+    def __call__(self, side: Side, fields: Sequence[Field]) -> pa.Table:
+        """All of a side: their `id`, and a column of `ARROW_TYPES` for each field."""
 
 
 def build(events: pa.Table, catalog: Catalog, feedback: Feedback) -> Dataset:
@@ -50,6 +65,67 @@ def build(events: pa.Table, catalog: Catalog, feedback: Feedback) -> Dataset:
     return Dataset(users, items, histories)
 
 
+def dataset_of(
+    events: pa.Table, catalog: Catalog, config: ModelConfig, read: ReadFields | None
+) -> Dataset:
+    """The data set that a config learns from: what users did, and the fields that it reads.
+
+    Args:
+        events: Columns of `domain.interaction.INTERACTIONS`, in any order of rows.
+        catalog: Declares the event types and fields.
+        config: The family and its settings.
+        read: Reads fields; None: there is nothing to read.
+
+    Raises:
+        InvalidArgument: The config names a field that is not declared.
+        FailedPrecondition: Nothing teaches such a family.
+    """
+    family = family_of(config)
+    dataset = build(events, catalog, family.learns_from)
+    if read is None or not isinstance(family, ReadsFields):
+        return dataset
+    return with_fields(dataset, family.fields(family.config(config.settings), catalog), read)
+
+
+def with_fields(
+    dataset: Dataset, fields: Mapping[Side, Sequence[Field]], read: ReadFields
+) -> Dataset:
+    """The data set with what the catalog says of its items and users.
+
+    Args:
+        dataset: What users did.
+        fields: The fields of each side to learn from.
+        read: Reads them.
+    """
+    vocabularies = {Side.ITEM: dataset.items, Side.USER: dataset.users}
+    features, encodings = {}, {}
+    for side in (side for side in Side if fields[side]):
+        rows = _in_order(read(side, fields[side]), vocabularies[side])
+        encodings[side] = Encoding.learned(fields[side], rows)
+        features[side] = encodings[side].features(rows)
+    histories = replace(dataset.histories, features=features.get(Side.USER))
+    return replace(
+        dataset,
+        histories=histories,
+        item_features=features.get(Side.ITEM),
+        encodings=encodings,
+    )
+
+
+def with_user_features(dataset: Dataset, encoding: Encoding | None, read: ReadFields) -> Dataset:
+    """The data set with what a model reads of its users, as the model learned to."""
+    if encoding is None:
+        return dataset
+    rows = _in_order(read(Side.USER, encoding.fields), dataset.users)
+    histories = replace(dataset.histories, features=encoding.features(rows))
+    return replace(dataset, histories=histories)
+
+
+def _in_order(table: pa.Table, vocabulary: Vocabulary) -> pa.Table:
+    """A row of the table for each id of the vocabulary, in its order; nulls where there is none."""
+    return table.take(pc.index_in(vocabulary.ids, value_set=table["id"]))
+
+
 def popularity(dataset: Dataset) -> NDArray[np.int64]:
     """(items,): how many users have each item."""
     return np.bincount(dataset.histories.items, minlength=len(dataset.items))
@@ -65,6 +141,10 @@ def fingerprint(dataset: Dataset) -> str:
     histories = dataset.histories
     for array in (histories.offsets, histories.items, histories.strengths, histories.times):
         digest.update(array.tobytes())
+    for features in (dataset.item_features, histories.features):
+        if features is not None:
+            for array in (features.offsets, features.tokens, features.weights, features.numbers):
+                digest.update(array.tobytes())
     return digest.hexdigest()
 
 

@@ -42,7 +42,7 @@ def evaluate(  # noqa: PLR0913 - what is measured, and on what
 ) -> Evaluation | None:
     """Rank all items but a user's own for every user with something held out.
 
-    A user without a history gets popular items, as from the service.
+    A user of whom nothing is known gets popular items, as from the service.
 
     Args:
         train: What was learned from.
@@ -111,7 +111,7 @@ class _Ranking:
         encoded = torch.from_numpy(vectors).to(self.vectors.device)
         model, bounds = _top(encoded @ self.vectors.mT, known, depth)
         popular, _ = _top(self.places.repeat(len(seen), 1), seen, depth)
-        nobody = known.lengths == 0
+        nobody = ~known.is_known
         model[nobody] = -1
         model[nobody, : popular.shape[1]] = popular[nobody, : model.shape[1]]
         return Lists(seen, vectors, model, popular, np.where(nobody, np.nan, bounds))

@@ -52,6 +52,7 @@ def part(
             Reason.NO_TRAINING_DATA,
             {"catalog_id": catalog.id},
         )
+    rest = replace(rest, features=dataset.histories.features)
     # What a user has already is never recommended, so it can't be found either.
     return replace(dataset, histories=rest), later.keep(~_has(rest, later, len(dataset.items)))
 

@@ -19,7 +19,7 @@ from milvine.models.base import Dataset, Encoder, IsCancelled, Run
 from milvine.models.families import family_of
 from milvine.models.serving import ModelStore, load_serving_model
 from milvine.models.vocabulary import Vocabulary
-from milvine.training.dataset import build
+from milvine.training.dataset import ReadFields, build, dataset_of, with_user_features
 from milvine.training.evaluation import evaluate
 from milvine.training.holdout import part, with_history
 from milvine.training.live import LiveIndex
@@ -37,6 +37,8 @@ class Measuring:
     report: Callable[[EvaluateProgress], None]
     cancelled: IsCancelled
     """Asked often enough that a cancel takes effect within a second."""
+    read_fields: ReadFields | None = None
+    """Reads users and items, for families that learn from their fields; None: there is nothing."""
 
 
 class _Ranker(NamedTuple):
@@ -78,15 +80,17 @@ def measure(
     """
     measuring.report(EvaluateProgress(EvaluateStage.READING, 0.0))
     feedback = family_of(model.config).learns_from
-    dataset = build(events, catalog, feedback)
     fits_anew = model.has_learned(holdout)
     if fits_anew:
+        dataset = dataset_of(events, catalog, model.config, measuring.read_fields)
         train, held_out = part(dataset, events, catalog, feedback, holdout)
         ranker = _fitted(with_history(train), model.config, measuring)
     else:
         served = load_serving_model(measuring.artifacts, model)
         ranker = _Ranker(served.encoder, served.item_vectors)
-        dataset = _led_by(served.items, dataset)
+        dataset = _led_by(served.items, build(events, catalog, feedback))
+        if measuring.read_fields is not None:
+            dataset = with_user_features(dataset, served.user_encoding, measuring.read_fields)
         train, held_out = part(dataset, events, catalog, feedback, holdout)
     measuring.report(EvaluateProgress(EvaluateStage.EVALUATING, _FITTED))
     found = evaluate(

@@ -30,7 +30,7 @@ from milvine.models.base import Dataset, Fitted, IsCancelled, Run
 from milvine.models.families import family_of, filled
 from milvine.models.serving import POPULARITY
 from milvine.training.content import ItemTexts, Learned, LearnedContent, learn_content
-from milvine.training.dataset import build, fingerprint, popularity
+from milvine.training.dataset import ReadFields, dataset_of, fingerprint, popularity
 from milvine.training.evaluation import evaluate
 from milvine.training.holdout import part, with_history
 
@@ -48,6 +48,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     device: str,
     report: Callable[[TrainProgress], None],
     cancelled: IsCancelled,
+    read_fields: ReadFields | None = None,
     texts: ItemTexts | None = None,
     checkpoints: str = "",
 ) -> Model:
@@ -65,6 +66,8 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
         device: The torch device that fits.
         report: Told of each step and each epoch.
         cancelled: Asked often enough that a cancel takes effect within a second.
+        read_fields: Reads items and users, for families that learn from their fields; None: there
+            is nothing to read.
         texts: What items say; with it, the model learns where items without interactions belong.
         checkpoints: The folder among the artifacts where its fits keep their state, and go on from
             what they find; empty: nowhere. Whoever gives it removes it.
@@ -74,7 +77,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
         was finite no longer, which need not have had everything.
 
     Raises:
-        InvalidArgument: When a setting is out of its range.
+        InvalidArgument: When a setting is out of its range, or names a field that is not declared.
         FailedPrecondition: When nothing teaches the family, or its loss is no longer finite and
             no weights are kept.
         Cancelled: When `cancelled` says so; nothing is stored then.
@@ -84,7 +87,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     keeper = _Keeper(artifacts, checkpoints, config, device) if checkpoints else None
     work = _Work(config, holdout, device, report, cancelled, keeper)
     report(TrainProgress(TrainStage.READING, 0.0))
-    dataset = build(table, catalog, family_of(config).learns_from)
+    dataset = dataset_of(table, catalog, config, read_fields)
     is_measured = holdout.method is not HoldoutMethod.NONE
     measured = work.measure(dataset, table, catalog) if is_measured else None
     if measured is not None and measured.fit.divergence:
@@ -92,7 +95,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     else:
         if event_types and holdout.method is HoldoutMethod.GIVEN:
             taught = pc.is_in(table["event_type"], value_set=pa.array(event_types, pa.string()))
-            dataset = build(table.filter(taught), catalog, family_of(config).learns_from)
+            dataset = dataset_of(table.filter(taught), catalog, config, read_fields)
         fit = work.fit(dataset, TrainStage.FITTING)
     work.step(TrainStage.SAVING)
     content = work.learn_content(texts, dataset, fit.fitted) if texts else None

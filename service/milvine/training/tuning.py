@@ -36,7 +36,7 @@ from milvine.domain.progress import TuneProgress, TuneStage
 from milvine.domain.tuning import Choices, Searched, Trial, TunePlan, best_of
 from milvine.models.base import Dataset, Histories, IsCancelled, Run
 from milvine.models.families import family_of, filled
-from milvine.training.dataset import build
+from milvine.training.dataset import ReadFields, dataset_of
 from milvine.training.evaluation import evaluate
 from milvine.training.holdout import part, with_history
 from milvine.training.memory import memory_told
@@ -74,7 +74,7 @@ def tune(
     """
     run.report(TuneProgress(TuneStage.READING, 0.0, tuple(done)))
     feedback = family_of(plan.config).learns_from
-    dataset = build(events, catalog, feedback)
+    dataset = dataset_of(events, catalog, plan.config, run.read_fields)
     bench = _Bench(plan, *part(dataset, events, catalog, feedback, plan.holdout), run)
     if not len(bench.held_out.items):
         raise _nothing_held_out(catalog)
@@ -96,6 +96,8 @@ class TuneRun:
     report: Callable[[TuneProgress], None]
     cancelled: IsCancelled
     """Asked often enough that a cancel takes effect within a second."""
+    read_fields: ReadFields | None = None
+    """Reads items and users, for families that learn from their fields; None: there is nothing."""
 
 
 def proposed(plan: TunePlan, trials: Sequence[Trial]) -> Mapping[str, Setting]:

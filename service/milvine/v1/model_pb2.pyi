@@ -984,6 +984,9 @@ class TwoTowerConfig(_message.Message):
     STRENGTH_SCALE_FIELD_NUMBER: _builtins.int
     HARD_NEGATIVE_COUNT_FIELD_NUMBER: _builtins.int
     SHRINKAGE_FIELD_NUMBER: _builtins.int
+    ITEM_FIELDS_FIELD_NUMBER: _builtins.int
+    USER_FIELDS_FIELD_NUMBER: _builtins.int
+    FIELD_DROPOUT_FIELD_NUMBER: _builtins.int
     embedding_size: _builtins.int
     """The dimensions of the embeddings, 1 to 2,048. Default 64."""
     epochs: _builtins.int
@@ -1022,6 +1025,18 @@ class TwoTowerConfig(_message.Message):
     """The interactions that are added to each user and item, so that rare ones
     weigh less, 0 or more. Default 10.
     """
+    item_fields: _builtins.str
+    """The declared item fields to learn from: names with commas between them, at
+    most 4,096 characters; `*` takes all but texts to embed, an empty text none.
+    Each must be declared by the catalog. Default `*`.
+    """
+    user_fields: _builtins.str
+    """The declared user fields to learn from, in the same way. Default `*`."""
+    field_dropout: _builtins.float
+    """How often training leaves out what an item or a user has beside the fields,
+    so that these stand alone where there is no more, 0 to 0.95. Without fields
+    it does nothing. Default 0.1.
+    """
     def __init__(
         self,
         *,
@@ -1036,10 +1051,13 @@ class TwoTowerConfig(_message.Message):
         strength_scale: _builtins.float | None = ...,
         hard_negative_count: _builtins.int | None = ...,
         shrinkage: _builtins.float | None = ...,
+        item_fields: _builtins.str | None = ...,
+        user_fields: _builtins.str | None = ...,
+        field_dropout: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_events_per_user", b"_events_per_user", "_hard_negative_count", b"_hard_negative_count", "_learning_rate", b"_learning_rate", "_patience", b"_patience", "_regularization", b"_regularization", "_seed", b"_seed", "_shrinkage", b"_shrinkage", "_strength_scale", b"_strength_scale", "batch_size", b"batch_size", "embedding_size", b"embedding_size", "epochs", b"epochs", "events_per_user", b"events_per_user", "hard_negative_count", b"hard_negative_count", "learning_rate", b"learning_rate", "patience", b"patience", "regularization", b"regularization", "seed", b"seed", "shrinkage", b"shrinkage", "strength_scale", b"strength_scale"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_events_per_user", b"_events_per_user", "_field_dropout", b"_field_dropout", "_hard_negative_count", b"_hard_negative_count", "_item_fields", b"_item_fields", "_learning_rate", b"_learning_rate", "_patience", b"_patience", "_regularization", b"_regularization", "_seed", b"_seed", "_shrinkage", b"_shrinkage", "_strength_scale", b"_strength_scale", "_user_fields", b"_user_fields", "batch_size", b"batch_size", "embedding_size", b"embedding_size", "epochs", b"epochs", "events_per_user", b"events_per_user", "field_dropout", b"field_dropout", "hard_negative_count", b"hard_negative_count", "item_fields", b"item_fields", "learning_rate", b"learning_rate", "patience", b"patience", "regularization", b"regularization", "seed", b"seed", "shrinkage", b"shrinkage", "strength_scale", b"strength_scale", "user_fields", b"user_fields"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_events_per_user", b"_events_per_user", "_hard_negative_count", b"_hard_negative_count", "_learning_rate", b"_learning_rate", "_patience", b"_patience", "_regularization", b"_regularization", "_seed", b"_seed", "_shrinkage", b"_shrinkage", "_strength_scale", b"_strength_scale", "batch_size", b"batch_size", "embedding_size", b"embedding_size", "epochs", b"epochs", "events_per_user", b"events_per_user", "hard_negative_count", b"hard_negative_count", "learning_rate", b"learning_rate", "patience", b"patience", "regularization", b"regularization", "seed", b"seed", "shrinkage", b"shrinkage", "strength_scale", b"strength_scale"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_events_per_user", b"_events_per_user", "_field_dropout", b"_field_dropout", "_hard_negative_count", b"_hard_negative_count", "_item_fields", b"_item_fields", "_learning_rate", b"_learning_rate", "_patience", b"_patience", "_regularization", b"_regularization", "_seed", b"_seed", "_shrinkage", b"_shrinkage", "_strength_scale", b"_strength_scale", "_user_fields", b"_user_fields", "batch_size", b"batch_size", "embedding_size", b"embedding_size", "epochs", b"epochs", "events_per_user", b"events_per_user", "field_dropout", b"field_dropout", "hard_negative_count", b"hard_negative_count", "item_fields", b"item_fields", "learning_rate", b"learning_rate", "patience", b"patience", "regularization", b"regularization", "seed", b"seed", "shrinkage", b"shrinkage", "strength_scale", b"strength_scale", "user_fields", b"user_fields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
@@ -1049,8 +1067,12 @@ class TwoTowerConfig(_message.Message):
     _WhichOneofArgType__epochs: _TypeAlias = _typing.Literal["_epochs", b"_epochs"]  # noqa: Y015
     _WhichOneofReturnType__events_per_user: _TypeAlias = _typing.Literal["events_per_user"]  # noqa: Y015
     _WhichOneofArgType__events_per_user: _TypeAlias = _typing.Literal["_events_per_user", b"_events_per_user"]  # noqa: Y015
+    _WhichOneofReturnType__field_dropout: _TypeAlias = _typing.Literal["field_dropout"]  # noqa: Y015
+    _WhichOneofArgType__field_dropout: _TypeAlias = _typing.Literal["_field_dropout", b"_field_dropout"]  # noqa: Y015
     _WhichOneofReturnType__hard_negative_count: _TypeAlias = _typing.Literal["hard_negative_count"]  # noqa: Y015
     _WhichOneofArgType__hard_negative_count: _TypeAlias = _typing.Literal["_hard_negative_count", b"_hard_negative_count"]  # noqa: Y015
+    _WhichOneofReturnType__item_fields: _TypeAlias = _typing.Literal["item_fields"]  # noqa: Y015
+    _WhichOneofArgType__item_fields: _TypeAlias = _typing.Literal["_item_fields", b"_item_fields"]  # noqa: Y015
     _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
     _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
     _WhichOneofReturnType__patience: _TypeAlias = _typing.Literal["patience"]  # noqa: Y015
@@ -1063,6 +1085,8 @@ class TwoTowerConfig(_message.Message):
     _WhichOneofArgType__shrinkage: _TypeAlias = _typing.Literal["_shrinkage", b"_shrinkage"]  # noqa: Y015
     _WhichOneofReturnType__strength_scale: _TypeAlias = _typing.Literal["strength_scale"]  # noqa: Y015
     _WhichOneofArgType__strength_scale: _TypeAlias = _typing.Literal["_strength_scale", b"_strength_scale"]  # noqa: Y015
+    _WhichOneofReturnType__user_fields: _TypeAlias = _typing.Literal["user_fields"]  # noqa: Y015
+    _WhichOneofArgType__user_fields: _TypeAlias = _typing.Literal["_user_fields", b"_user_fields"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_size) -> _WhichOneofReturnType__batch_size | None: ...
     @_typing.overload
@@ -1072,7 +1096,11 @@ class TwoTowerConfig(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__events_per_user) -> _WhichOneofReturnType__events_per_user | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__field_dropout) -> _WhichOneofReturnType__field_dropout | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__hard_negative_count) -> _WhichOneofReturnType__hard_negative_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__item_fields) -> _WhichOneofReturnType__item_fields | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
     @_typing.overload
@@ -1085,6 +1113,8 @@ class TwoTowerConfig(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__shrinkage) -> _WhichOneofReturnType__shrinkage | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__strength_scale) -> _WhichOneofReturnType__strength_scale | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_fields) -> _WhichOneofReturnType__user_fields | None: ...
 
 Global___TwoTowerConfig: _TypeAlias = TwoTowerConfig  # noqa: Y015
 

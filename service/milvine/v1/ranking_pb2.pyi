@@ -27,7 +27,9 @@ class Ranking(_message.Message):
     their order, whatever the order of the fields:
 
     1. The filter, seen and excluded items: what they rule out never comes back.
-    2. The model's score.
+    2. The model's score. A model with a network (`neural_cf`) scores the 200 best
+       by inner product anew; the others follow in their order, with scores below
+       those.
     3. Boosts: each that applies raises or lowers the score.
     4. Choosing: the best by score, or by score and diversity where `diversity`
        is set, one after the other, passing over what a cap rules out.

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from milvine.v1 import catalog_pb2 as milvine_dot_v1_dot_catalog__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18milvine/v1/release.proto\x12\nmilvine.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18milvine/v1/catalog.proto\"\xdf\x04\n\x07Release\x12\x18\n\nrelease_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\ncatalog_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08model_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12.\n\x05state\x18\x04 \x01(\x0e\x32\x19.milvine.v1.Release.StateB\x04\xe2\x41\x01\x03\x12\x18\n\nitem_count\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x18\n\nuser_count\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12,\n\x0bitem_fields\x18\x07 \x03(\x0b\x32\x11.milvine.v1.FieldB\x04\xe2\x41\x01\x03\x12,\n\x0buser_fields\x18\x08 \x03(\x0b\x32\x11.milvine.v1.FieldB\x04\xe2\x41\x01\x03\x12\x32\n\x0b\x63ollections\x18\t \x01(\x0b\x32\x17.milvine.v1.CollectionsB\x04\xe2\x41\x01\x03\x12$\n\x04gate\x18\n \x01(\x0b\x32\x10.milvine.v1.GateB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x66\x61ilure\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x37\n\ractivate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"g\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATE_BUILDING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x10\n\x0cSTATE_ACTIVE\x10\x03\x12\x10\n\x0cSTATE_FAILED\x10\x04\"]\n\x0b\x43ollections\x12\r\n\x05items\x18\x01 \x01(\t\x12\x17\n\x0fitem_neighbours\x18\x02 \x01(\t\x12\r\n\x05users\x18\x03 \x01(\t\x12\x17\n\x0fuser_neighbours\x18\x04 \x01(\t\"K\n\x04Gate\x12\x14\n\x0cindex_recall\x18\x01 \x01(\x01\x12\x13\n\x0bsample_size\x18\x02 \x01(\x05\x12\x18\n\x10min_index_recall\x18\x03 \x01(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18milvine/v1/release.proto\x12\nmilvine.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18milvine/v1/catalog.proto\"\x90\x05\n\x07Release\x12\x18\n\nrelease_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\ncatalog_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08model_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12.\n\x05state\x18\x04 \x01(\x0e\x32\x19.milvine.v1.Release.StateB\x04\xe2\x41\x01\x03\x12\x18\n\nitem_count\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x18\n\nuser_count\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12,\n\x0bitem_fields\x18\x07 \x03(\x0b\x32\x11.milvine.v1.FieldB\x04\xe2\x41\x01\x03\x12,\n\x0buser_fields\x18\x08 \x03(\x0b\x32\x11.milvine.v1.FieldB\x04\xe2\x41\x01\x03\x12\x32\n\x0b\x63ollections\x18\t \x01(\x0b\x32\x17.milvine.v1.CollectionsB\x04\xe2\x41\x01\x03\x12$\n\x04gate\x18\n \x01(\x0b\x32\x10.milvine.v1.GateB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x66\x61ilure\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x37\n\ractivate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12/\n\ntext_index\x18\x0e \x01(\x0b\x32\x15.milvine.v1.TextIndexB\x04\xe2\x41\x01\x03\"g\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATE_BUILDING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x10\n\x0cSTATE_ACTIVE\x10\x03\x12\x10\n\x0cSTATE_FAILED\x10\x04\"I\n\tTextIndex\x12\x13\n\x0btext_fields\x18\x01 \x03(\t\x12\x14\n\x0ctext_encoder\x18\x02 \x01(\t\x12\x11\n\tdimension\x18\x03 \x01(\x05\"q\n\x0b\x43ollections\x12\r\n\x05items\x18\x01 \x01(\t\x12\x17\n\x0fitem_neighbours\x18\x02 \x01(\t\x12\r\n\x05users\x18\x03 \x01(\t\x12\x17\n\x0fuser_neighbours\x18\x04 \x01(\t\x12\x12\n\nitem_texts\x18\x05 \x01(\t\"K\n\x04Gate\x12\x14\n\x0cindex_recall\x18\x01 \x01(\x01\x12\x13\n\x0bsample_size\x18\x02 \x01(\x05\x12\x18\n\x10min_index_recall\x18\x03 \x01(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,12 +60,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELEASE'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
   _globals['_RELEASE'].fields_by_name['activate_time']._loaded_options = None
   _globals['_RELEASE'].fields_by_name['activate_time']._serialized_options = b'\342A\001\003'
+  _globals['_RELEASE'].fields_by_name['text_index']._loaded_options = None
+  _globals['_RELEASE'].fields_by_name['text_index']._serialized_options = b'\342A\001\003'
   _globals['_RELEASE']._serialized_start=133
-  _globals['_RELEASE']._serialized_end=740
-  _globals['_RELEASE_STATE']._serialized_start=637
-  _globals['_RELEASE_STATE']._serialized_end=740
-  _globals['_COLLECTIONS']._serialized_start=742
-  _globals['_COLLECTIONS']._serialized_end=835
-  _globals['_GATE']._serialized_start=837
-  _globals['_GATE']._serialized_end=912
+  _globals['_RELEASE']._serialized_end=789
+  _globals['_RELEASE_STATE']._serialized_start=686
+  _globals['_RELEASE_STATE']._serialized_end=789
+  _globals['_TEXTINDEX']._serialized_start=791
+  _globals['_TEXTINDEX']._serialized_end=864
+  _globals['_COLLECTIONS']._serialized_start=866
+  _globals['_COLLECTIONS']._serialized_end=979
+  _globals['_GATE']._serialized_start=981
+  _globals['_GATE']._serialized_end=1056
 # @@protoc_insertion_point(module_scope)

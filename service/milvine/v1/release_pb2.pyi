@@ -73,6 +73,7 @@ class Release(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ACTIVATE_TIME_FIELD_NUMBER: _builtins.int
+    TEXT_INDEX_FIELD_NUMBER: _builtins.int
     release_id: _builtins.str
     """The id, given by the service."""
     catalog_id: _builtins.str
@@ -111,6 +112,12 @@ class Release(_message.Message):
     def activate_time(self) -> _timestamp_pb2.Timestamp:
         """When it was last activated; absent if never."""
 
+    @_builtins.property
+    def text_index(self) -> Global___TextIndex:
+        """What SearchItems searches. Absent where the catalog declared no text to embed
+        when it was built.
+        """
+
     def __init__(
         self,
         *,
@@ -127,14 +134,47 @@ class Release(_message.Message):
         failure: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         activate_time: _timestamp_pb2.Timestamp | None = ...,
+        text_index: Global___TextIndex | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "collections", b"collections", "create_time", b"create_time", "gate", b"gate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "collections", b"collections", "create_time", b"create_time", "gate", b"gate", "text_index", b"text_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "catalog_id", b"catalog_id", "collections", b"collections", "create_time", b"create_time", "failure", b"failure", "gate", b"gate", "item_count", b"item_count", "item_fields", b"item_fields", "model_id", b"model_id", "release_id", b"release_id", "state", b"state", "user_count", b"user_count", "user_fields", b"user_fields"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "catalog_id", b"catalog_id", "collections", b"collections", "create_time", b"create_time", "failure", b"failure", "gate", b"gate", "item_count", b"item_count", "item_fields", b"item_fields", "model_id", b"model_id", "release_id", b"release_id", "state", b"state", "text_index", b"text_index", "user_count", b"user_count", "user_fields", b"user_fields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Release: _TypeAlias = Release  # noqa: Y015
+
+@_typing.final
+class TextIndex(_message.Message):
+    """How a release has what its items say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELDS_FIELD_NUMBER: _builtins.int
+    TEXT_ENCODER_FIELD_NUMBER: _builtins.int
+    DIMENSION_FIELD_NUMBER: _builtins.int
+    text_encoder: _builtins.str
+    """The encoder of texts: `hashing`, `hashing:N` for N dimensions, or `minilm`."""
+    dimension: _builtins.int
+    """The dimensions of the text vectors."""
+    @_builtins.property
+    def text_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The item fields that the texts are made of."""
+
+    def __init__(
+        self,
+        *,
+        text_fields: _abc.Iterable[_builtins.str] | None = ...,
+        text_encoder: _builtins.str = ...,
+        dimension: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension", "text_encoder", b"text_encoder", "text_fields", b"text_fields"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextIndex: _TypeAlias = TextIndex  # noqa: Y015
 
 @_typing.final
 class Collections(_message.Message):
@@ -148,6 +188,7 @@ class Collections(_message.Message):
     ITEM_NEIGHBOURS_FIELD_NUMBER: _builtins.int
     USERS_FIELD_NUMBER: _builtins.int
     USER_NEIGHBOURS_FIELD_NUMBER: _builtins.int
+    ITEM_TEXTS_FIELD_NUMBER: _builtins.int
     items: _builtins.str
     """The items: the inner product of a user's vector with one is the score."""
     item_neighbours: _builtins.str
@@ -156,6 +197,10 @@ class Collections(_message.Message):
     """The users."""
     user_neighbours: _builtins.str
     """The directions of the users, by which SimilarUsers finds neighbours."""
+    item_texts: _builtins.str
+    """What the items say, by which SearchItems finds them. Empty where there is no
+    `text_index`.
+    """
     def __init__(
         self,
         *,
@@ -163,10 +208,11 @@ class Collections(_message.Message):
         item_neighbours: _builtins.str = ...,
         users: _builtins.str = ...,
         user_neighbours: _builtins.str = ...,
+        item_texts: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_neighbours", b"item_neighbours", "items", b"items", "user_neighbours", b"user_neighbours", "users", b"users"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_neighbours", b"item_neighbours", "item_texts", b"item_texts", "items", b"items", "user_neighbours", b"user_neighbours", "users", b"users"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -461,8 +461,15 @@ class Explanation(_message.Message):
     BASE_SCORE_FIELD_NUMBER: _builtins.int
     CONTRIBUTIONS_FIELD_NUMBER: _builtins.int
     BOOSTS_FIELD_NUMBER: _builtins.int
+    RETRIEVAL_SCORE_FIELD_NUMBER: _builtins.int
     base_score: _builtins.float
     """The score before boosts."""
+    retrieval_score: _builtins.float
+    """The inner product of the vectors of the subject and the item, by which it
+    was retrieved before the model's network ranked it anew. Absent where the
+    model's scores are inner products, and where nothing is known of the
+    subject but a vector or examples.
+    """
     @_builtins.property
     def contributions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contribution]:
         """The items of the history that count most for or against it, at most 10, the
@@ -480,12 +487,15 @@ class Explanation(_message.Message):
         base_score: _builtins.float = ...,
         contributions: _abc.Iterable[Global___Contribution] | None = ...,
         boosts: _abc.Iterable[Global___AppliedBoost] | None = ...,
+        retrieval_score: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_retrieval_score", b"_retrieval_score", "retrieval_score", b"retrieval_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_score", b"base_score", "boosts", b"boosts", "contributions", b"contributions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_retrieval_score", b"_retrieval_score", "base_score", b"base_score", "boosts", b"boosts", "contributions", b"contributions", "retrieval_score", b"retrieval_score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__retrieval_score: _TypeAlias = _typing.Literal["retrieval_score"]  # noqa: Y015
+    _WhichOneofArgType__retrieval_score: _TypeAlias = _typing.Literal["_retrieval_score", b"_retrieval_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retrieval_score) -> _WhichOneofReturnType__retrieval_score | None: ...
 
 Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
 

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milvine.domain.entity import INT64_MAX, INT64_MIN, MAX_ID_BYTES, Entity, Side
+from milvine.domain.catalog import Field, FieldType
+from milvine.domain.entity import (
+    ARROW_TYPES,
+    INT64_MAX,
+    INT64_MIN,
+    MAX_ID_BYTES,
+    Entity,
+    Side,
+    to_micros,
+)
 from milvine.records import Records
 from milvine.records.codec import dump_fields, load_fields
 from tests.contracts.records.conftest import SHOP
@@ -272,3 +281,55 @@ def test_values_of_fields_are_as_written(records):
     assert ids == [*(f"v{n:02}" for n in range(len(EDGES))), "w"]
     assert [(type(v), v) for v in read["a"]] == [(type(v), v) for v in [*EDGES, None]]
     assert read["b"] == [*(n if n % 2 else None for n in range(len(EDGES))), None]
+
+
+TYPED = {
+    FieldType.STRING: st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"])),
+    FieldType.INT64: st.integers(INT64_MIN, INT64_MAX),
+    FieldType.DOUBLE: st.floats(allow_nan=False, allow_infinity=False),
+    FieldType.BOOL: st.booleans(),
+    FieldType.TIMESTAMP: st.datetimes(timezones=st.just(UTC)),
+    FieldType.STRING_LIST: st.lists(st.sampled_from(HOSTILE), max_size=5).map(tuple),
+    FieldType.INT64_LIST: st.lists(st.integers(INT64_MIN, INT64_MAX), max_size=5).map(tuple),
+}
+COLUMNS = tuple(Field(f"a_{kind.lower()}", kind) for kind in FieldType)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(HOSTILE),
+        st.fixed_dictionaries({}, optional={f.name: TYPED[f.type] for f in COLUMNS}),
+    ),
+    st.lists(st.sampled_from(COLUMNS), unique=True),
+    st.integers(1, 5),
+)
+def test_a_table_has_what_was_written(shared, rows, fields, batch):
+    """Values come back as Arrow columns, whatever they are and however they are read."""
+    shared.entities.delete("shop", Side.USER, HOSTILE)
+    put(shared, "gone", side=Side.USER)
+    shared.entities.delete("shop", Side.USER, ["gone"])
+    shared.entities.upsert("shop", Side.USER, [Entity(i, {**v, "z": 1}) for i, v in rows.items()])
+
+    table = shared.entities.table("shop", Side.USER, fields, batch=batch)
+
+    assert table.schema.names == ["id", *(field.name for field in fields)]
+    for field in fields:
+        assert table.schema.field(field.name).type == ARROW_TYPES[field.type]
+    assert table["id"].to_pylist() == sorted(rows, key=str.encode)
+    for found in table.to_pylist():
+        for field in fields:
+            value = rows[found["id"]].get(field.name)
+            if isinstance(value, datetime):
+                value = to_micros(value)
+            assert found[field.name] == (list(value) if isinstance(value, tuple) else value)
+
+
+def test_long_texts_come_in_tables(records):
+    """A row may be larger than what Arrow reads at a time by itself."""
+    field = Field("plot", FieldType.STRING)
+    put(records, "long", side=Side.USER, plot="é\n" * 2_000_000)
+    put(records, "short", side=Side.USER, plot="x")
+    table = records.entities.table("shop", Side.USER, [field])
+    plots = dict(zip(table["id"].to_pylist(), table["plot"].to_pylist(), strict=True))
+    assert (plots["long"], plots["short"]) == ("é\n" * 2_000_000, "x")
+    records.entities.delete("shop", Side.USER, ["long", "short"])

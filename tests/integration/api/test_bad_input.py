@@ -330,6 +330,33 @@ CASES = [
     ),
     (
         "ModelService/TrainModel",
+        {"catalog_id": "films", "config": {"two_tower": model_pb2.TwoTowerConfig(item_fields="?")}},
+        INVALID,
+        "INVALID_FIELD",
+        ["config.two_tower.item_fields"],
+    ),
+    (
+        "ModelService/TrainModel",
+        {
+            "catalog_id": "films",
+            "config": {"two_tower": model_pb2.TwoTowerConfig(user_fields="nope,")},
+        },
+        INVALID,
+        "INVALID_FIELD",
+        ["config.two_tower.user_fields"],
+    ),
+    (
+        "ModelService/TrainModel",
+        {
+            "catalog_id": "films",
+            "config": {"two_tower": model_pb2.TwoTowerConfig(field_dropout=1.0)},
+        },
+        INVALID,
+        "INVALID_FIELD",
+        ["config.two_tower.field_dropout"],
+    ),
+    (
+        "ModelService/TrainModel",
         {"catalog_id": "films", "config": {"sasrec": model_pb2.SasRecConfig(heads=3)}},
         INVALID,
         "INVALID_FIELD",

@@ -77,11 +77,12 @@ SETTINGS = [(name, field) for name in families for field in fields(families[name
 @pytest.mark.parametrize(("family", "field"), SETTINGS, ids=lambda x: getattr(x, "name", x))
 def test_the_api_tells_the_settings(family, field):
     """The comment of a setting has its default and, but for the seed, its range."""
-    default = f"{getattr(families[family].config({}), field.name):,}".removesuffix(".0")
+    value = getattr(families[family].config({}), field.name)
+    default = f"`{value}`" if isinstance(value, str) else f"{value:,}".removesuffix(".0")
     comment = settings_comment(family, field.name)
     assert re.search(rf"Default {re.escape(default)}[.,]( |$)", comment)
     bounds = field.metadata["range"]
-    if field.name != "seed":
+    if field.name != "seed" and not isinstance(value, str):
         low = f"{bounds.low:,}"
         told = f"{low} to {bounds.high:,}" if bounds.high < math.inf else f"{low} or more"
         assert (f"over {low}" if bounds.excludes_low else told) in comment

@@ -25,7 +25,7 @@ from milvine.domain.progress import (
     TrainProgress,
     TrainStage,
 )
-from milvine.domain.release import Gate, PublishRequest, Release, ReleaseState
+from milvine.domain.release import Gate, PublishRequest, Release, ReleaseState, TextIndex
 from milvine.jobs.payloads import (
     EraseUserRequest,
     EraseUserResult,
@@ -267,6 +267,17 @@ def test_release_message():
     assert (message.gate.index_recall, message.gate.sample_size) == (0.99, 100)
     assert message.item_count == 7
     assert not message.HasField("activate_time")
+    assert not message.HasField("text_index")
+
+
+def test_release_message_of_texts():
+    """What is searched by text is told: the fields, the encoder and the collection."""
+    text = TextIndex(("title",), "hashing:64", "hashing-1-64", 64)
+    message = releases.release_message(replace(RELEASE, text=text), CATALOG)
+    assert message.text_index == release_pb2.TextIndex(
+        text_fields=["title"], text_encoder="hashing:64", dimension=64
+    )
+    assert message.collections.item_texts == "films_item_texts_r1"
 
 
 def test_publication():

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 
 from milvine.domain.errors import Cancelled, FailedPrecondition, InvalidArgument, Reason
 from milvine.domain.model import ModelConfig
@@ -157,22 +158,33 @@ def test_a_loss_that_is_not_finite_ends_the_training(family):
     assert caught.value.reason is Reason.TRAINING_DIVERGED
 
 
-def test_cancel_takes_effect_within_a_second(family):
-    """A fit that is cancelled raises Cancelled after a second of work at most.
+@pytest.fixture
+def one_core():
+    """Compute on one core, with what torch loads at its first optimizer, once, loaded."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
+    yield
+    torch.set_num_threads(threads)
 
-    Work is what its thread computes: a machine that does other things, too, says nothing of it.
+
+@pytest.mark.usefixtures("one_core")
+def test_cancel_takes_effect_within_a_second(family):
+    """A fit that is cancelled raises Cancelled after a second of one core's work at most.
+
+    The process's time is taken: the clock tells what else the machine does.
     """
     kind = families[family]
     dataset = dataset_of(family, low_rank(300, 200, 0.5))
     config = kind.config({"embedding_size": 64, "epochs": 1_000})
-    start = time.thread_time()
+    start = time.process_time()
 
     def is_cancelled():
-        return time.thread_time() > start + 0.3
+        return time.process_time() > start + 0.3
 
     with pytest.raises(Cancelled):
         kind.fit(dataset, config, Run(cancelled=is_cancelled))
-    assert time.thread_time() - start < 1.3
+    assert time.process_time() - start < 1.3
 
 
 @pytest.mark.parametrize(

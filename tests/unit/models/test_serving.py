@@ -12,6 +12,7 @@ from milvine.domain.model import Holdout, ModelConfig
 from milvine.models import families, history_of, load_serving_model
 from milvine.training import train
 from tests.unit.models.worlds import CATALOG, LEARNT, checkerboard, table
+from tests.unit.retrieval.served import served_checkerboard
 
 
 @pytest.mark.parametrize("family", sorted(families))
@@ -41,3 +42,29 @@ def test_served_model_knows_what_training_knew(family, tmp_path: Path):
     assert served.taste_dimension == 8
     assert served.popularity.sum() == model.pair_count
     assert (np.diff(served.popularity[served.by_popularity]) <= 0).all()
+
+
+def test_items_come_after_those_that_were_learned():
+    """New items have rows after the others, known ones move; learned ones stay as they are."""
+    learned = served_checkerboard("als")
+    count, dimension = learned.item_vectors.shape
+    once = learned.with_items(["new b", "new a"], np.ones((2, dimension), np.float32))
+    moved = np.arange(3 * dimension, dtype=np.float32).reshape(3, dimension)
+    served = once.with_items(["new a", "i03", "new c"], moved)
+    rows = served.items.rows(["i00", "new b", "new a", "new c"]).tolist()
+    assert rows == [0, count, count + 1, count + 2]
+    assert served.items.fixed == once.items.fixed == count
+    np.testing.assert_array_equal(served.item_vectors[:count], learned.item_vectors)
+    np.testing.assert_array_equal(served.item_vectors[count + 1 :], moved[[0, 2]])
+    assert (once.item_vectors[count:] == 1).all()
+    assert sorted(served.by_popularity.tolist()) == list(range(count + 3))
+    assert not served.popularity[count:].any()
+
+
+def test_histories_are_made_of_learned_items():
+    """What the encoder knows nothing of is left out, in whichever place of the history."""
+    served = served_checkerboard("als")
+    longer = served.with_items(["new"], served.item_vectors[:1])
+    events = table([("u", "new", "view", None, 1), ("u", "i03", "view", None, 2)])
+    history = history_of(events, CATALOG, served.feedback, items=longer.items)
+    assert longer.items.take(history.items) == ["i03"]

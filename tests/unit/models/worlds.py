@@ -60,13 +60,13 @@ def checkerboard(size: int = 50) -> list[Row]:
 
 
 def low_rank(users: int, items: int, share: float, seed: int = 0) -> list[Row]:
-    """Ratings of rank 2 with biases and a little noise."""
+    """Ratings of rank 2 with biases and a little noise, in the order of the items."""
     rng = np.random.default_rng(seed)
     tastes = rng.normal(size=(users, 2)) @ rng.normal(size=(2, items))
     ratings = 3 + 0.3 * rng.normal(size=(users, 1)) + 0.3 * rng.normal(size=items) + tastes
     ratings += 0.1 * rng.normal(size=ratings.shape)
     pairs = np.argwhere(rng.random(ratings.shape) < share)
-    return [(f"u{u}", f"i{i}", "rate", float(ratings[u, i]), 0) for u, i in pairs]
+    return [(f"u{u}", f"i{i}", "rate", float(ratings[u, i]), int(i)) for u, i in pairs]
 
 
 def dataset_of(family: str, rows: Iterable[Row], catalog: Catalog = CATALOG) -> Dataset:

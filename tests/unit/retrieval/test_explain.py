@@ -55,6 +55,16 @@ def vector_of(served, events):
     return served.encoder.encode(history)[0]
 
 
+def score_of(served, events, item):
+    """How the whole model scores an item for one person's events."""
+    history = history_of(events, CATALOG, served.feedback, items=served.items)
+    rows = served.items.rows([item])
+    score = served.item_vectors[rows[0]] @ served.encoder.encode(history)[0]
+    if served.scorer is not None:
+        score += served.scorer.gains(served.scorer.read(history), rows[None])[0, 0]
+    return float(score)
+
+
 @every_family
 async def test_a_user_is_placed_and_told_by_leaving_out(family, explainer):
     """The vector is that of the whole history; each amount is the score less the one without."""
@@ -63,7 +73,7 @@ async def test_a_user_is_placed_and_told_by_leaving_out(family, explainer):
     (placed,) = await explainer.place(active, [UserSubject("u")], timeout_s=20)
 
     whole = vector_of(served, events)
-    hit = Hit("i08", float(served.item_vectors[served.items.rows(["i08"])[0]] @ whole))
+    hit = Hit("i08", score_of(served, events, "i08"))
     (told,) = explained(served, placed, [hit])
 
     assert placed.person.vector == pytest.approx(whole, abs=1e-6)
@@ -72,8 +82,8 @@ async def test_a_user_is_placed_and_told_by_leaving_out(family, explainer):
     known = dict(told.explanation.contributions)
     for place, item in enumerate(["i00", "i02", "i04", "i01"]):
         rest = events.take([n for n in range(4) if n != place])
-        without = served.item_vectors[served.items.rows(["i08"])[0]] @ vector_of(served, rest)
         if item in known:
+            without = score_of(served, rest, "i08")
             assert known[item] == pytest.approx(hit.score - without, abs=1e-5)
     assert {"i00", "i02", "i04"} <= set(known)
     amounts = [abs(amount) for amount in known.values()]
@@ -86,17 +96,14 @@ async def test_a_history_of_one_item_is_all_that_counts(family, explainer):
     active = active_of(family)
     served = active.served
     (placed,) = await explainer.place(active, [HistorySubject(rated("x", [0]))], timeout_s=20)
-    (nobody,) = served.encoder.encode(
-        history_of(rated("x", [0]).slice(0, 0), CATALOG, served.feedback, items=served.items)
-    )
-    row = served.items.rows(["i08"])[0]
-    score = float(served.item_vectors[row] @ placed.person.vector)
+    score = score_of(served, rated("x", [0]), "i08")
 
     (told,) = explained(served, placed, [Hit("i08", score)])
 
     ((item, amount),) = told.explanation.contributions
     assert item == "i00"
-    assert amount == pytest.approx(score - served.item_vectors[row] @ nobody, abs=1e-5)
+    nobody = score_of(served, rated("x", [0]).slice(0, 0), "i08")
+    assert amount == pytest.approx(score - nobody, abs=1e-5)
 
 
 async def test_long_histories_are_told_by_their_latest_items(explainer):

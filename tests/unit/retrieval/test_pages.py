@@ -72,6 +72,24 @@ def test_a_page_of_items_comes_back(person, shown):
     assert found.shown_ids(ITEMS) == ITEMS.take(rows)
 
 
+async def test_new_items_keep_their_place_in_any_process(pages):
+    """Rows of items that came after the model differ between processes: tokens have their ids."""
+    here, there = ITEMS.extended(["new a", "new b"]), ITEMS.extended(["new c", "new b", "new a"])
+    person = Person(np.ones(3, np.float32), ("item 7 ☃", "new a"), np.zeros(2, np.float32))
+    asked = Selection(page_size=2, fingerprint=BOUND)
+    shown = [Hit("item 3 ☃", 2.0), Hit("new b", 1.0)]
+
+    token = await pages.after(asked, FIRST, shown, items=here, person=person)
+    page = await pages._unsealed(token, BOUND)
+    more = [Hit("new a", 0.5), Hit("item 9 ☃", 0.1)]
+    page = await pages._unsealed(await pages.after(asked, page, more, items=there), BOUND)
+
+    assert page.shown_ids(there) == ["item 3 ☃", "item 9 ☃", "new b", "new a"]
+    assert there.take(page.shown_rows(there)) == page.shown_ids(there)
+    assert set(page.person(there).seen) == {"item 7 ☃", "new a"}
+    assert page.person(there).reader.tolist() == [0, 0]
+
+
 @given(st.lists(ids))
 def test_a_page_of_users_comes_back(shown):
     """The ids of users are kept in their order, whatever characters they have."""
@@ -98,6 +116,23 @@ async def test_a_token_leads_to_the_next_page(pages):
     assert page.shown_ids(ITEMS) == ["item 3 ☃"]
     assert page.person(ITEMS).vector.tolist() == [0, 1, 2]
     assert set(page.person(ITEMS).seen) == set(PERSON.seen)
+
+
+async def test_items_that_came_later_are_told_by_id(pages):
+    """Processes number them otherwise; one that does not know one of them yet leaves it out."""
+    here, there = ITEMS.extended(["new a", "new b"]), ITEMS.extended(["new c", "new b", "new a"])
+    person = Person(None, ("new b", "item 5 ☃"))
+    hits = [Hit("new a", 2.0), Hit("item 3 ☃", 1.0), Hit("new d", 0.5)]
+    selection = Selection(page_size=3, fingerprint=BOUND)
+
+    token = await pages.after(selection, FIRST, hits, items=here, person=person)
+
+    page = await pages._unsealed(token, BOUND)
+    assert set(page.person(there).seen) == {"new b", "item 5 ☃"}
+    assert set(page.shown_ids(there)) == {"item 3 ☃", "new a", "new d"}
+    assert there.take(page.shown_rows(there)) == ["item 3 ☃", "new a"]
+    later = await pages.after(selection, page, [Hit("new c", 1.0)] * 3, items=there)
+    assert "new c" in (await pages._unsealed(later, BOUND)).shown_ids(here)
 
 
 async def test_the_subject_stays_that_of_the_first_page(pages):

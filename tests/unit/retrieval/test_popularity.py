@@ -118,3 +118,16 @@ async def test_a_count_that_takes_too_long_is_told(records, active):
     """A call without time left is told so."""
     with pytest.raises(DeadlineExceeded):
         await Popularity(records).of(active, Counting(), timeout_s=0.0)
+
+
+async def test_items_that_came_after_a_count_are_the_least_popular(records, active):
+    """A count is used among more items than it knew, and among fewer."""
+    popular = await Popularity(records).of(active, Counting(), timeout_s=PLENTY_S)
+
+    more, fewer = popular.of_first(6), popular.of_first(3)
+
+    assert more.scores.tolist() == [*popular.scores.tolist(), 0, 0]
+    assert more.rows.tolist() == [*popular.rows.tolist(), 4, 5]
+    assert fewer.scores.tolist() == popular.scores[:3].tolist()
+    assert fewer.rows.tolist() == [row for row in popular.rows.tolist() if row < 3]
+    assert more.counted.tolist() == popular.counted.tolist()

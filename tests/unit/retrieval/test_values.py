@@ -90,3 +90,14 @@ def test_numbers():
 
     assert column.take(EVERY[:3]).tolist() == [7.0, 0.5, 1_700_000_000_000_001.0]
     assert all(map(math.isnan, column.take(np.array([3, 4], np.int32)).tolist()))
+
+
+def test_columns_grow_by_items_without_values():
+    """Items that come later have no value until they are given one."""
+    listed = updated(Listed.empty(2), {1: ("a", "b")}).grown(4)
+    numbers = updated(Numbers.empty(2), {1: 3.0}).grown(4)
+    rows = np.arange(4, dtype=np.int32)
+
+    assert [len(codes) for codes in told_apart(listed, rows)] == [0, 2, 0, 0]
+    assert told_apart(updated(listed, {3: "b"}), rows)[3] <= told_apart(listed, rows)[1]
+    np.testing.assert_array_equal(numbers.take(rows), [np.nan, 3.0, np.nan, np.nan])

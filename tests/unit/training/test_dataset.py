@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from milvine.domain.catalog import Field, FieldType
+from milvine.domain.entity import Side
 from milvine.domain.errors import FailedPrecondition, Reason
 from milvine.models import Feedback
-from milvine.training.dataset import build, fingerprint, popularity
+from milvine.training.dataset import build, fingerprint, popularity, with_fields
 from tests.unit.models.worlds import CATALOG, table
 
 ROWS = [
@@ -60,3 +64,32 @@ def test_fingerprint_tells_data_apart():
         [ROWS[0], ("a", "x", "rate", 4.0, 2), *ROWS[2:]],
     ]
     assert len({first, *map(of, changed)}) == 5
+
+
+def _metadata(side, fields):
+    """Items and users in another order than a data set's, of whom one has no row."""
+    ids = ["z", "y", "w"] if side is Side.ITEM else ["b", "a", "q"]
+    return pa.table({"id": ids} | {field.name: [3, 1, 2] for field in fields})
+
+
+def test_fields_stand_by_the_rows_of_a_data_set():
+    """Each item and user has what is known of it; who is not in the table has nothing."""
+    size = (Field("size", FieldType.INT64),)
+    plain = build(table(ROWS), CATALOG, Feedback.IMPLICIT)
+
+    dataset = with_fields(plain, {Side.ITEM: size, Side.USER: size}, _metadata)
+
+    assert dataset.item_features.is_known.tolist() == [False, True]
+    assert dataset.item_features.numbers[:, 0].tolist() == [0, 0]
+    assert dataset.histories.features.is_known.tolist() == [True, True]
+    assert np.sign(dataset.histories.features.numbers[:, 0]).tolist() == [-1, 1]
+    assert set(dataset.encodings) == {Side.ITEM, Side.USER}
+    assert fingerprint(dataset) != fingerprint(plain)
+
+
+def test_sides_without_fields_have_no_features():
+    """Nothing is read where nothing is to be learned from."""
+    plain = build(table(ROWS), CATALOG, Feedback.IMPLICIT)
+    dataset = with_fields(plain, {Side.ITEM: (), Side.USER: ()}, _metadata)
+    assert (dataset.item_features, dataset.histories.features) == (None, None)
+    assert fingerprint(dataset) == fingerprint(plain)

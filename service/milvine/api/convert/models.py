@@ -11,7 +11,7 @@ from milvine.domain.catalog import Catalog
 from milvine.domain.errors import InvalidArgument
 from milvine.domain.model import ContentSource, EpochReport, Model, ModelConfig, Setting
 from milvine.jobs.payloads import TrainRequest
-from milvine.models.base import Family
+from milvine.models.base import Family, ReadsFields
 from milvine.v1 import model_pb2, model_service_pb2
 
 Families = Mapping[str, Family[object]]
@@ -29,7 +29,7 @@ def training(
     return TrainRequest(
         catalog_id=catalog.id,
         model_id=model_id,
-        config=checked_config(request.config, families),
+        config=checked_config(request.config, catalog, families),
         holdout=evaluations.holdout(request.holdout, catalog),
         event_types=tuple(dict.fromkeys(request.event_types)),
         display_name=display_name(request.display_name, "display_name"),
@@ -85,14 +85,19 @@ def epoch_messages(epochs: Iterable[EpochReport]) -> list[model_pb2.EpochReport]
     ]
 
 
-def checked_config(message: model_pb2.ModelConfig, families: Families) -> ModelConfig:
-    """The family and its settings, defaults filled in."""
+def checked_config(
+    message: model_pb2.ModelConfig, catalog: Catalog, families: Families
+) -> ModelConfig:
+    """The family and its settings, defaults filled in; fields that it names are declared."""
     name = message.WhichOneof("family")
     if name is None or name not in families:
         raise InvalidArgument.at("config", f"must set one family of {', '.join(sorted(families))}")
     given: dict[str, Setting] = {f.name: v for f, v in getattr(message, name).ListFields()}
     # A family's config is a dataclass of settings, whatever the family.
-    settings: dict[str, Setting] = asdict(families[name].config(given))  # type: ignore[call-overload]
+    family, config = families[name], families[name].config(given)
+    if isinstance(family, ReadsFields):
+        family.fields(config, catalog)
+    settings: dict[str, Setting] = asdict(config)  # type: ignore[call-overload]
     return ModelConfig(name, settings)
 
 

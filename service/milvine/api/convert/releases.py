@@ -8,7 +8,7 @@ from milvine.domain.catalog import Catalog
 from milvine.domain.entity import Side
 from milvine.domain.errors import InvalidArgument
 from milvine.domain.model import Model
-from milvine.domain.release import Gate, PublishRequest, Release, ReleaseState
+from milvine.domain.release import Gate, PublishRequest, Release, ReleaseState, TextIndex
 from milvine.v1 import release_pb2, release_service_pb2
 
 MAX_KEPT = 100
@@ -47,11 +47,21 @@ def release_message(release: Release, catalog: Catalog) -> release_pb2.Release:
             item_neighbours=release.neighbour_collection(Side.ITEM),
             users=release.collection(Side.USER),
             user_neighbours=release.neighbour_collection(Side.USER),
+            item_texts=release.text_collection if release.text else "",
         ),
         gate=_gate_message(release.gate),
         failure=release.failure,
         create_time=timestamp(release.create_time),
         activate_time=timestamp(release.activate_time),
+        text_index=_text_message(release.text),
+    )
+
+
+def _text_message(text: TextIndex | None) -> release_pb2.TextIndex | None:
+    if text is None:
+        return None
+    return release_pb2.TextIndex(
+        text_fields=text.fields, text_encoder=text.encoder, dimension=text.dimension
     )
 
 

@@ -317,6 +317,7 @@ def _explanation(why: Explanation) -> pb.Explanation:
         base_score=why.base_score,
         contributions=[pb.Contribution(item_id=i, amount=n) for i, n in why.contributions],
         boosts=[pb.AppliedBoost(index=i, factor=f) for i, f in why.boosts],
+        retrieval_score=why.retrieval_score,
     )
 
 

@@ -35,7 +35,7 @@ def tuning(
 ) -> TuneRequest:
     """The search that a request asks for, checked against the catalog and the family."""
     raise_all(evaluations.unknown_events(request.event_types, catalog, "event_types"))
-    config = checked_config(request.config, families)
+    config = checked_config(request.config, catalog, families)
     name = display_name(request.display_name, "display_name")
     if name and not request.train_best:
         raise InvalidArgument.at("display_name", "goes with train_best only")
