@@ -39,10 +39,7 @@ def part(
         return split(dataset, holdout)
     held = _held(events, holdout)
     rest, later = (
-        _with_events(
-            dataset.histories,
-            history_of(some, catalog, feedback, items=dataset.items, users=dataset.users),
-        )
+        history_of(some, catalog, feedback, items=dataset.items, users=dataset.users)
         for some in (events.filter(pc.invert(held)), events.filter(held))
     )
     if not len(rest.items):
@@ -102,17 +99,6 @@ def _held(events: pa.Table, holdout: Holdout) -> pa.ChunkedArray:
     if holdout.start_time is None:
         raise ValueError("AFTER needs a start_time")
     return pc.greater_equal(events["event_time"], to_micros(holdout.start_time))
-
-
-def _with_events(histories: Histories, events: Histories) -> Histories:
-    """The histories with the events of others; what else is known of the users stays."""
-    return replace(
-        histories,
-        offsets=events.offsets,
-        items=events.items,
-        strengths=events.strengths,
-        times=events.times,
-    )
 
 
 def _has(histories: Histories, others: Histories, item_count: int) -> NDArray[np.bool_]:
