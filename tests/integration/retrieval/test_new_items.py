@@ -63,7 +63,7 @@ async def test_an_item_written_while_serving_is_placed(shop):
         lambda: shop.vectors_of(retriever, id_),
         lambda now: np.linalg.norm(now[id_] - before[id_]) > 0.1,
     )
-    assert id_ in await recommended(shop, retriever, 1, every)
+    await eventually(lambda: recommended(shop, retriever, 1, every), lambda ids: id_ in ids)
 
     await shop.upsert(new(300, title=" "))
     await eventually(lambda: shop.vectors_of(retriever, id_), lambda now: not now)
