@@ -43,7 +43,6 @@ from tests.ranking_oracle import Ranked
 
 COUNT, DIMENSION, TIMEOUT_S = 600, 8, 20.0
 START = datetime(2024, 1, 1, tzinfo=UTC)
-NOW = datetime.now(UTC)
 FIELDS = (
     Field("author", FieldType.STRING),
     Field("price", FieldType.DOUBLE),
@@ -73,7 +72,7 @@ class Shop:
     vectors: dict[str, np.ndarray]
 
     def ranked(self, query, selection, *, bases=None) -> Ranked:
-        """What a request may find, and how."""
+        """What a request of this moment may find, and how."""
         tree = parse(selection.filter, selection.filter_params, FIELDS)
         fields = {
             id_: item.fields
@@ -82,7 +81,7 @@ class Shop:
         }
         directions = {id_: v / np.linalg.norm(v) for id_, v in self.vectors.items()}
         found = bases or {id_: float(self.vectors[id_] @ query) for id_ in fields}
-        return Ranked(FIELDS, fields, directions, selection.ranking, NOW, found)
+        return Ranked(FIELDS, fields, directions, selection.ranking, datetime.now(UTC), found)
 
 
 @pytest.fixture(scope="module", params=[IndexKind.FLAT, IndexKind.HNSW])
