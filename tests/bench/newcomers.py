@@ -23,10 +23,12 @@ from pyarrow import csv
 
 from milvine.domain.catalog import Catalog, EventType, Field, FieldType, ValueMeaning
 from milvine.domain.entity import FieldValue, Side
+from milvine.domain.model import RankingMetrics
 from milvine.models import Run, Vocabulary, history_of
 from milvine.models.base import Dataset, Fitted, Histories
 from milvine.models.two_tower import TwoTower, TwoTowerConfig
 from milvine.training.dataset import build, with_fields
+from milvine.training.metrics import Tally
 from tests.bench import taste
 from tests.bench.report import console, finish
 
@@ -43,7 +45,6 @@ CATALOG = Catalog(
 )
 FAMILY = TwoTower()
 CUTOFF = 20
-_GAINS = 1 / np.log2(np.arange(2, CUTOFF + 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +119,12 @@ def new_films(world: World) -> dict[str, float]:
     ids = pc.unique(held["item_id"]).to_pylist()
     films = encoder.encode(world.rows(Side.ITEM, ids))
     liked = _liked(held, Vocabulary(ids), towers.data.users)
-    recall, _ = _measured(towers.users(towers.data.histories) @ films.T, liked)
-    return {"films": len(films), "recall@20": recall, "chance": round(CUTOFF / len(films), 4)}
+    found = _measured(towers.users(towers.data.histories) @ films.T, liked)
+    return {
+        "films": len(films),
+        "recall@20": round(found.recall, 4),
+        "chance": round(CUTOFF / len(films), 4),
+    }
 
 
 def new_people(world: World) -> dict[str, float]:
@@ -131,15 +136,15 @@ def new_people(world: World) -> dict[str, float]:
     encoding = FAMILY.encodings(towers.fitted.tensors)[Side.USER]
     nothing = liked.keep(np.zeros(len(liked.items), bool))
     blank = replace(nothing, features=encoding.of(world.rows(Side.USER, ids)))
-    recall, ndcg = _measured(towers.users(blank) @ towers.fitted.item_vectors.T, liked)
+    found = _measured(towers.users(blank) @ towers.fitted.item_vectors.T, liked)
     counts = np.bincount(towers.data.histories.items, minlength=len(towers.data.items))
     popular = _measured(np.tile(counts.astype(np.float32), (len(ids), 1)), liked)
     return {
         "people": len(ids),
-        "recall@20": recall,
-        "ndcg@20": ndcg,
-        "popularity_recall@20": popular[0],
-        "popularity_ndcg@20": popular[1],
+        "recall@20": round(found.recall, 4),
+        "ndcg@20": round(found.ndcg, 4),
+        "popularity_recall@20": round(popular.recall, 4),
+        "popularity_ndcg@20": round(popular.ndcg, 4),
     }
 
 
@@ -147,17 +152,14 @@ def _liked(events: pa.Table, items: Vocabulary, users: Vocabulary) -> Histories:
     return history_of(events, CATALOG, FAMILY.learns_from, items=items, users=users)
 
 
-def _measured(scores: NDArray[np.float32], liked: Histories) -> tuple[float, float]:
-    """Recall and NDCG at the cutoff, means over those who like any; `scores` is (users, items)."""
-    recalls, ndcgs = [], []
-    for user, row in enumerate(scores):
-        wanted = liked.items[liked.offsets[user] : liked.offsets[user + 1]]
-        if not len(wanted):
-            continue
-        is_hit = np.isin(np.argsort(-row, kind="stable")[:CUTOFF], wanted)
-        recalls.append(is_hit.sum() / len(wanted))
-        ndcgs.append((is_hit * _GAINS).sum() / _GAINS[: len(wanted)].sum())
-    return round(float(np.mean(recalls)), 4), round(float(np.mean(ndcgs)), 4)
+def _measured(scores: NDArray[np.float32], liked: Histories) -> RankingMetrics:
+    """The metrics at the cutoff over those who like any; `scores` is (users, items)."""
+    known = np.flatnonzero(liked.lengths > 0)
+    ranked = np.argsort(-scores[known], axis=1, kind="stable")[:, :CUTOFF]
+    tally = Tally((CUTOFF,), scores.shape[1])
+    tally.add(ranked, liked.take(known))
+    (found,) = tally.metrics()
+    return found
 
 
 def _rows(path: Path) -> pa.Table:
