@@ -111,6 +111,7 @@ class _Tasks:
             read_fields=partial(self._records.entities.table, catalog.id),
             texts=read_texts(self._records, catalog, self._encoder),
             checkpoints=checkpoints,
+            process_count=request.process_count,
         )
         return self._records.models.create(model, made_by=job.operation)
 

@@ -46,10 +46,11 @@ from milvine.models.config import names, real, whole
 from milvine.models.feature_tower import FeatureTower, Rows
 from milvine.models.features import Features
 from milvine.models.fields import ALL, Encoding, chosen
-from milvine.models.loop import Schedule, learn
+from milvine.models.loop import learn
 from milvine.models.modules import load, stored
 from milvine.models.pooling import SOURCES
 from milvine.models.spectral import start
+from milvine.models.steps import Schedule
 from milvine.models.towers import Top, Towers
 from milvine.models.validation import Validation, part
 
@@ -90,6 +91,7 @@ class TwoTower:
 
     name: str = "two_tower"
     learns_from: Feedback = Feedback.IMPLICIT
+    is_parallel: bool = True
 
     def config(self, settings: Mapping[str, Setting]) -> TwoTowerConfig:
         """The settings with defaults filled in; raises InvalidArgument naming each bad one."""
@@ -193,12 +195,18 @@ class _Learner:
     def batches(self, rng: torch.Generator) -> Iterator[Batch]:
         return self.users.batches(self.config.batch_size, rng)
 
+    def examples(self, batch: Batch) -> Tensor:
+        return batch.lengths.clamp(max=self.config.events_per_user).sum()
+
     def loss(self, batch: Batch, rng: torch.Generator) -> Tensor:
         sources, targets = self.network.items(self.features, self._kept_items(rng))
-        events = _some(batch, self.config.events_per_user, rng)
-        users = self.network.top()(self._users(batch, events, sources, rng))
+        # An event stands against the items of the whole batch, also where this is a share of it.
+        every = _some(batch.whole, self.config.events_per_user, rng)
+        events, kept = self._own(every, batch, rng)
+        users = self.network.top()(self._users(batch, events, sources, kept))
         wanted = F.embedding(batch.items[events], targets)
-        drawn = self.negatives.among(torch.unique(batch.items[events]), len(events), batch)
+        against = torch.unique(batch.whole.items[every])
+        drawn = self.negatives.among(against, len(every), batch)
         scores = users @ F.embedding(drawn.items, targets).mT
         never = drawn.own(len(batch))[batch.rows[events]]
         others = (scores.float() - drawn.log_expected).masked_fill(never, -torch.inf)
@@ -216,13 +224,26 @@ class _Learner:
             return None
         return _kept(len(self.network.targets), share, rng)
 
-    def _users(self, batch: Batch, events: Tensor, sources: Tensor, rng: torch.Generator) -> Tensor:
+    def _own(
+        self, every: Tensor, batch: Batch, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """Those of the whole batch's events (n,) that a share has, by their places in it.
+
+        And (own, 1): which of these have a history beside their fields; None: all.
+        """
+        events = every - batch.first_event
+        is_own = (events >= 0) & (events < len(batch.items))
+        share = self.config.field_dropout
+        if not self.network.reads_users or not share:
+            return events[is_own], None
+        return events[is_own], _kept(len(every), share, rng)[is_own]
+
+    def _users(self, batch: Batch, events: Tensor, sources: Tensor, kept: Tensor | None) -> Tensor:
         """(n, d): the users of some events (n,) without these, before the network on top."""
         sums, totals = self._without(batch, events, sources)
         if not self.network.reads_users:
             return _pooled(sums, totals, None, self.config)
-        if self.config.field_dropout:
-            kept = _kept(len(events), self.config.field_dropout, rng)
+        if kept is not None:
             sums, totals = sums * kept, totals * kept[:, 0]
         said: Tensor = self.network.user_features(self.of_users.take(batch.users))
         return _pooled(sums, totals, said[batch.rows[events]], self.config)
