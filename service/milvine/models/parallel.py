@@ -222,8 +222,10 @@ def _wait_until_started(helpers: Sequence[_Helper], cancelled: IsCancelled) -> N
 
 def _fault(helpers: Sequence[_Helper]) -> Exception:
     """Why the others do their part no more."""
-    wait([helper.process.sentinel for helper in helpers], _END_S)
+    ended = wait([helper.process.sentinel for helper in helpers], _END_S)
     for helper in helpers:
+        if helper.process.sentinel in ended:
+            helper.process.join()
         with suppress(_Parted):
             while helper.broken is None and helper.pipe.poll():
                 helper.hear()
