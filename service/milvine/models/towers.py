@@ -15,6 +15,8 @@ from milvine.models.features import Features
 from milvine.models.modules import dense
 from milvine.models.spectral import Start
 
+_TINY = 1e-12
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Top:
@@ -48,8 +50,8 @@ class Towers(nn.Module):
         self.user_features = FeatureTower(
             of_users.token_count, of_users.numbers.shape[1], size, rng
         )
-        self.reads_items = bool(features.token_count)
-        self.reads_users = bool(of_users.token_count)
+        self.reads_items = _has_any(features)
+        self.reads_users = _has_any(of_users)
 
     def begin_items(self, rows: Rows, counts: Tensor) -> None:
         """Let the items' features say what they can of the start, and own vectors the rest.
@@ -86,6 +88,19 @@ class Towers(nn.Module):
         targets = self.targets if own is None else self.targets * own
         return self.sources + self.source_features(rows), targets + self.target_features(rows)
 
+    def lengthening(self, rows: Rows) -> float:
+        """By how much what features say is shorter than the items' vectors, in the mean square.
+
+        What is learned for few is short, and new items would hardly ever be among the best.
+        """
+        said = self.target_features(rows)
+        whole = self.items(rows)[1]
+        return float((whole.square().sum() / said.square().sum().clamp(min=_TINY)).sqrt())
+
     def top(self) -> Top:
         """The network on top of pooled histories."""
         return Top(self.first.weight, self.first.bias, self.second.weight)
+
+
+def _has_any(features: Features) -> bool:
+    return bool(features.token_count or features.numbers.shape[1])
