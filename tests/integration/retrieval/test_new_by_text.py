@@ -12,7 +12,7 @@ import pytest
 from milvine.client import Item
 from milvine.domain.catalog import Catalog, EventType, Field, FieldType, IndexKind, VectorIndex
 from milvine.domain.entity import Entity, Side
-from milvine.domain.errors import FailedPrecondition
+from milvine.domain.errors import FailedPrecondition, Reason
 from milvine.domain.model import Holdout, HoldoutMethod, Model, ModelConfig
 from milvine.domain.release import PublishRequest
 from milvine.models.serving import load_serving_model
@@ -128,7 +128,7 @@ async def test_another_reader_of_texts_is_refused(stores, library):
     """What texts of another version say is not known: following and publishing fail clearly."""
 
     def gone(name: str, fingerprint: str):
-        raise FailedPrecondition(f"no {name} of {fingerprint} here")
+        raise FailedPrecondition(f"no {name} of {fingerprint} here", Reason.WRONG_STATE)
 
     served = load_serving_model(stores.artifacts, library.model, gone)
     stores.records.entities.upsert(library.catalog.id, Side.ITEM, [told(FILMS + 7)])

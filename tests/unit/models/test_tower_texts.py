@@ -11,7 +11,7 @@ import pytest
 
 from milvine.domain.catalog import Field, FieldType
 from milvine.domain.entity import Side
-from milvine.domain.errors import Cancelled, FailedPrecondition, InvalidArgument
+from milvine.domain.errors import Cancelled, FailedPrecondition, InvalidArgument, Reason
 from milvine.domain.model import Setting
 from milvine.models import Run, families
 from milvine.models.features import Features
@@ -19,7 +19,7 @@ from milvine.text import same_encoder, text_encoder
 from milvine.training.dataset import fingerprint, with_fields
 from tests.unit.models.worlds import CATALOG, checkerboard, dataset_of
 
-SETTINGS = {"embedding_size": 8, "epochs": 60, "learning_rate": 0.02}
+SETTINGS = {"embedding_size": 8, "epochs": 30, "learning_rate": 0.02}
 READER = text_encoder("hashing:256")
 SHOP = replace(
     CATALOG,
@@ -122,7 +122,7 @@ def test_a_model_asks_for_the_reader_it_was_trained_with():
 
     def none_here(name: str, version: str):
         asked.append((name, version))
-        raise FailedPrecondition("not here")
+        raise FailedPrecondition("not here", Reason.WRONG_STATE)
 
     encoder = kind.item_encoder(config, fitted.tensors, none_here)
     assert np.isnan(encoder.encode([{}])).all()
