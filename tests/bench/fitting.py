@@ -2,8 +2,9 @@
 
     python -m tests.bench.fitting world.npz settings.json [out.npz]
 
-Takes turns as `implicit_als` does. The settings name the family, the device and the number of
-threads beside what the family is told.
+Takes turns as `implicit_als` does. The settings name the family, the device, the number of
+threads and of processes that share them beside what the family is told. Memory and the cores' time
+are those of the first process.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def main() -> None:
     _say(loaded_mb=_peak_mb())
     clock = _Clock(told["device"])
     clock.wait()
-    fitted = family.fit(dataset, config, Run(told["device"], clock.end))
+    run = Run(told["device"], clock.end, process_count=told["processes"])
+    fitted = family.fit(dataset, config, run)
     _say(peak_mb=_peak_mb())
     for out_file in out_files:
         users = family.encoder(config, fitted.tensors).encode(dataset.histories)

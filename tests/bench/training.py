@@ -135,6 +135,8 @@ class Bench:
     home: Path
     device: str
     threads: int
+    processes: int
+    """Of a gradient family's fit; they share the threads."""
 
     def als(self, on_turn: Callable[[], None]) -> dict[str, object]:
         """ALS beside both solvers of implicit."""
@@ -188,6 +190,7 @@ class Bench:
             "settings": settings,
             "device": self.device,
             "threads": self.threads,
+            "processes": 1 if family == "als" else self.processes,
         }
         module = (sys.executable, "-m", "tests.bench.fitting")
         return (*module, world, self._written(family, told), *out)
@@ -210,7 +213,9 @@ def peer_python() -> Path:
     return python
 
 
-def measure(folder: Path, families: Sequence[str], device: str, threads: int) -> dict[str, object]:
+def measure(
+    folder: Path, families: Sequence[str], device: str, *, threads: int, processes: int
+) -> dict[str, object]:
     """Run the benchmark for `als` and the gradient families that are named."""
     columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
     result: dict[str, object] = {}
@@ -218,7 +223,7 @@ def measure(folder: Path, families: Sequence[str], device: str, threads: int) ->
         tempfile.TemporaryDirectory() as home,
         Progress(*columns, console=console) as progress,
     ):
-        bench = Bench(World.of(datasets.read(folder)), Path(home), device, threads)
+        bench = Bench(World.of(datasets.read(folder)), Path(home), device, threads, processes)
         for name in families:
             turns = 3 * (ITERATIONS + 1) if name == "als" else len(SHARES) * (PASSES + 1)
             bar = progress.add_task(name, total=turns)
@@ -232,7 +237,7 @@ def measure(folder: Path, families: Sequence[str], device: str, threads: int) ->
             console.print(name, json.dumps(result[name]))
 
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
-    return {**result, "device": name, "threads": threads}
+    return {**result, "device": name, "threads": threads, "processes": processes}
 
 
 def main() -> None:
@@ -241,12 +246,16 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="?", default=datasets.default_folder())
     parser.add_argument("--device", default="auto", help="the torch device of milvine's fits")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--processes", type=int, default=1, help="those that fit a gradient family together"
+    )
     known = ("als", *GRADIENT_FAMILIES)
     parser.add_argument("--model", action="append", choices=known, help="only these families")
     asked = parser.parse_args()
     stop_cleanly_on_sigterm()
     device = resolve_device(asked.device)
-    finish(measure(asked.data, asked.model or known, device, asked.threads))
+    families, cores = asked.model or known, {"threads": asked.threads, "processes": asked.processes}
+    finish(measure(asked.data, families, device, **cores))
 
 
 if __name__ == "__main__":

@@ -174,6 +174,16 @@ def test_trained_models_are_measured(filled):
     assert "popularity @20" in shown
 
 
+def test_a_model_is_trained_in_several_processes(filled):
+    """As many train as `--processes` says, and a family that can't says which can."""
+    settings = ("--set", "embedding_size=4", "--set", "epochs=2", "--processes", "2")
+    model = call(filled, "train", "films", "--family", "softmax_mf", *settings)
+    assert len(model["epochs"]) == 2
+    refused = invoke(filled, "train", "films", *TRAIN, "--processes", "2")
+    assert refused.exit_code == 1
+    assert "process_count: must be 1 for als, is 2" in refused.stderr
+
+
 def test_settings_are_searched_for_and_trained(filled):
     """Every trial is told, the model has the best settings, and people see the best first."""
     both = call(filled, "tune", *TUNE, "--train", "--name", "Tuned")

@@ -125,6 +125,55 @@ async def test_a_training_goes_on_where_its_worker_died(server, tmp_path):
             await asyncio.sleep(0.05)
 
 
+async def test_a_training_whose_process_is_killed_fails_and_its_worker_goes_on(server):
+    """The operation says what ended; nothing is made of it, and the next one ends well."""
+    settings = {"embedding_size": 4, "epochs": 1_000, "batch_size": 64}
+    async with Client(server.address) as client:
+        await fill(client, "shared")
+        training = await client.train("shared", softmax_mf=settings, process_count=3)
+        async for progress in training.watch():
+            if progress.epochs:
+                break
+        worker = server.worker_pid()
+        os.kill(server.pids(b"spawn_main", 2, of=worker)[0], signal.SIGKILL)
+        with pytest.raises(RpcError, match="processes of the training was ended by SIG") as failed:
+            await training.result(LONG_S)
+        assert failed.value.reason == "WORKER_LOST"
+        assert server.pids(b"spawn_main", 0, of=worker) == []
+        assert [model async for model in client.models("shared")] == []
+        again = await client.train("shared", softmax_mf=settings | {"epochs": 2}, process_count=2)
+        assert len((await again.result(LONG_S)).epochs) == 2
+        assert server.worker_pid() == worker
+
+
+async def test_a_training_in_processes_survives_its_worker(server):
+    """When the worker is killed its processes end, too, and another one's go on with the passes."""
+    settings = {"embedding_size": 4, "epochs": 60, "batch_size": 32, "seed": 3}
+    none = {"method": "METHOD_NONE"}
+    async with Client(server.address) as client:
+        await fill(client, "shared")
+        training = await client.train("shared", bpr=settings, holdout=none, process_count=2)
+        async for progress in training.watch():
+            if len(progress.epochs) > 3:
+                break
+        worker = server.worker_pid()
+        (helper,) = server.pids(b"spawn_main", 1, of=worker)
+        os.kill(worker, signal.SIGKILL)
+        async with asyncio.timeout(LONG_S):
+            while lives(helper):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.05)
+        model = await training.result(LONG_S)
+        assert model.epochs[:3] == list(progress.epochs[:3])
+        straight = await client.train("shared", bpr=settings, holdout=none)
+        losses = [[e.loss for e in m.epochs] for m in (model, await straight.result(LONG_S))]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def lives(pid: int) -> bool:
+    """Whether there is a process, also one of another parent."""
+    return Path(f"/proc/{pid}").exists()
+
+
 async def test_a_training_without_memory_fails_and_its_worker_goes_on(server):
     """The operation says what to lower; nothing is made of it, and the next one ends well."""
     async with Client(server.address) as client:

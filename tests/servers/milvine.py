@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -80,12 +81,16 @@ class MilvineServer:
         """The server processes of a supervisor, by number; waits until there are so many."""
         return self.pids(b"--member", count)
 
-    def pids(self, word: bytes, count: int) -> list[int]:
-        """The children with a word in their command; waits until there are so many."""
+    def pids(self, word: bytes, count: int, *, of: int = 0) -> list[int]:
+        """The children with a word in their command, of a process or the server itself.
+
+        Waits until there are so many.
+        """
         assert self._process is not None
+        parent = of or self._process.pid
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            found = [pid for pid in _children(self._process.pid) if word in _command(pid)]
+            found = [pid for pid in _children(parent) if word in _command(pid)]
             if len(found) == count:
                 return found
             time.sleep(0.02)
@@ -117,10 +122,11 @@ class MilvineServer:
 
 
 def _children(pid: int) -> list[int]:
-    try:
-        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
-        return []
+    started: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):  # a thread has its own
+        with suppress(OSError):
+            started += map(int, thread.read_text().split())
+    return started
 
 
 def _command(pid: int) -> bytes:

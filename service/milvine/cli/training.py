@@ -32,6 +32,7 @@ class TrainArgs(HoldoutArgs):
     settings: dict[str, Json]
     event_types: tuple[str, ...]
     name: str
+    processes: int
 
 
 @click.command()
@@ -51,6 +52,14 @@ class TrainArgs(HoldoutArgs):
     "--event-type", "event_types", multiple=True, help="Learn from these only; else from all."
 )
 @click.option("--name", default="", help="A name for people.")
+@click.option(
+    "--processes",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="The processes that train together; not for als and ratings_mf.",
+)
 @remote(TrainArgs, needs_worker=True)
 async def train(call: Remote, args: TrainArgs) -> None:
     """Train a model on the interactions of a CATALOG, and measure it on what was held out.
@@ -63,6 +72,7 @@ async def train(call: Remote, args: TrainArgs) -> None:
         holdout=args.holdout_message(),
         event_types=args.event_types,
         display_name=args.name,
+        process_count=args.processes,
     )
     model = await follow(call, handle, f"Training {args.family}", told_epoch)
     call.output.show(document(model), *model_views(model))

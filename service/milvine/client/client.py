@@ -281,12 +281,14 @@ class Client:
         holdout: requests.Settings | model_pb2.Holdout | None = None,
         event_types: Sequence[str] = (),
         display_name: str = "",
+        process_count: int = 1,
     ) -> OperationHandle[model_pb2.Model]:
         """Train a model of the family that is given, `als={}` with every default.
 
         A family takes its settings by name or as a message; `config` is a family as a message, in
         place of one by name. Without `holdout` the latest item of each user measures the model,
-        and without `event_types` it learns from all.
+        and without `event_types` it learns from all. Several processes share the work where
+        `process_count` says so, for families that learn by gradients.
 
         Raises:
             ValueError: When it is not one family that is given.
@@ -308,6 +310,7 @@ class Client:
             holdout=requests.holdout(holdout),
             event_types=event_types,
             display_name=display_name,
+            process_count=process_count,
         )
         started = await self._caller.call(self._models.TrainModel, request)
         return OperationHandle(started.name, self._caller, self._operations)

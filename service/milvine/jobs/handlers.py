@@ -112,6 +112,7 @@ class _Tasks:
             reader=self._encoder,
             texts=read_texts(self._records, catalog, self._encoder),
             checkpoints=checkpoints,
+            process_count=request.process_count,
         )
         return self._records.models.create(model, made_by=job.operation)
 

@@ -30,6 +30,7 @@ class TrainRequest:
     holdout: Holdout
     event_types: tuple[str, ...] = ()
     display_name: str = ""
+    process_count: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,7 @@ class Als:
 
     name: str = "als"
     learns_from: Feedback = Feedback.IMPLICIT
+    is_parallel: bool = False
 
     def config(self, settings: Mapping[str, Setting]) -> AlsConfig:
         """The settings with defaults filled in; raises InvalidArgument naming each bad one."""

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
-from milvine.models.modules import dense, drawn_normal, dropped
+from milvine.models.modules import dense, drawn_normal
 
+Drop: TypeAlias = Callable[[Tensor], Tensor]
+"""Leaves out some numbers of a tensor (users, n, d)."""
 _INITIAL_SCALE = 0.02
+
+
+def _nothing(x: Tensor) -> Tensor:
+    return x
 
 
 class Attention(nn.Module):
@@ -30,18 +39,17 @@ class Attention(nn.Module):
         self.blocks = nn.ModuleList(_Block(dimension, heads, rng) for _ in range(blocks))
         self.norm = nn.LayerNorm(dimension)
 
-    def forward(
-        self, items: Tensor, dropout: float = 0.0, rng: torch.Generator | None = None
-    ) -> Tensor:
+    def forward(self, items: Tensor, drop: Drop = _nothing) -> Tensor:
         """What is expected after each place: (users, n, d) of items (users, n), oldest first.
 
-        A place sees itself and those before it, so padding at the end changes nothing.
+        A place sees itself and those before it, so padding at the end changes nothing. Training
+        leaves out numbers by `drop`.
         """
         scale = self.items.shape[1] ** 0.5
         x = F.embedding(items, self.items) * scale + self.places[: items.shape[1]]
-        x = dropped(x, dropout, rng)
+        x = drop(x)
         for block in self.blocks:
-            x = block(x, dropout, rng)
+            x = block(x, drop)
         expected: Tensor = self.norm(x)
         return expected
 
@@ -59,10 +67,10 @@ class _Block(nn.Module):
         self.widen = dense(dimension, dimension, rng)
         self.narrow = dense(dimension, dimension, rng)
 
-    def forward(self, x: Tensor, dropout: float, rng: torch.Generator | None) -> Tensor:
-        x = x + dropped(self._attended(self.attention_norm(x)), dropout, rng)
-        inner = dropped(F.gelu(self.widen(self.place_norm(x))), dropout, rng)
-        return x + dropped(self.narrow(inner), dropout, rng)
+    def forward(self, x: Tensor, drop: Drop) -> Tensor:
+        x = x + drop(self._attended(self.attention_norm(x)))
+        inner = drop(F.gelu(self.widen(self.place_norm(x))))
+        return x + drop(self.narrow(inner))
 
     def _attended(self, x: Tensor) -> Tensor:
         parts = self.attend(x).unflatten(2, (3, self._heads, -1)).permute(2, 0, 3, 1, 4)

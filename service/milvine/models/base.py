@@ -147,6 +147,8 @@ class Run:
     """Asked often enough that a cancel takes effect within a second."""
     checkpoints: Checkpoints | None = None
     """Kept after each pass by the models that learn by gradients, and resumed from."""
+    process_count: int = 1
+    """The processes that a family which `is_parallel` trains in."""
 
 
 class Encoder(Protocol):
@@ -225,6 +227,10 @@ class Family(Protocol[C]):
     @property
     def learns_from(self) -> Feedback:
         """The interactions it can use."""
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether several processes can fit it together."""
 
     def config(self, settings: Mapping[str, Setting]) -> C:
         """The settings with defaults filled in; raises InvalidArgument naming each bad one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,17 @@ class Batch:
     """(events,) float32"""
     users: Tensor
     """(users,) int64: their places in the data set."""
+    share_of: Batch | None = None
+    """The batch that these are some consecutive users of; None where they are all."""
+    first_user: int = 0
+    """The place of the first user among those of the whole batch."""
+    first_event: int = 0
+    """The place of the first event among those of the whole batch."""
+
+    @property
+    def whole(self) -> Batch:
+        """The batch that this is a share of; itself where it is none."""
+        return self if self.share_of is None else self.share_of
 
     @property
     def lengths(self) -> Tensor:
@@ -40,15 +51,43 @@ class Batch:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def share(self, number: int, count: int) -> Batch:
+        """One of `count` shares with about as many users each; of few users some have none."""
+        first, last = len(self) * number // count, len(self) * (number + 1) // count
+        begin, end = self.offsets[[first, last]].tolist()
+        return Batch(
+            self.offsets[first : last + 1] - begin,
+            self.items[begin:end],
+            self.rows[begin:end] - first,
+            self.strengths[begin:end],
+            self.users[first:last],
+            share_of=self,
+            first_user=first,
+            first_event=begin,
+        )
+
+    def of_users(self, draw: Callable[[int], Tensor]) -> Tensor:
+        """What `draw` gives for so many users, (users, …); a share has what the whole has there."""
+        return draw(len(self.whole))[self.first_user : self.first_user + len(self)]
+
+    def of_events(self, draw: Callable[[int], Tensor]) -> Tensor:
+        """The same for so many events, (events, …)."""
+        drawn = draw(len(self.whole.items))
+        return drawn[self.first_event : self.first_event + len(self.items)]
+
 
 class Users:
     """All users of a data set on a device, from which batches are drawn."""
 
     def __init__(self, histories: Histories, device: str) -> None:
-        self.device = device
         self._offsets = torch.from_numpy(histories.offsets).to(device)
         self._items = torch.from_numpy(histories.items).to(device)
         self._strengths = torch.from_numpy(histories.strengths).to(device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches are."""
+        return self._offsets.device
 
     @property
     def lengths(self) -> Tensor:

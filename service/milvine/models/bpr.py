@@ -21,9 +21,10 @@ from milvine.models.base import Dataset, Encoder, Feedback, Fitted, Run, Tensors
 from milvine.models.batches import Batch, Users
 from milvine.models.config import real, whole
 from milvine.models.factors import Factors
-from milvine.models.loop import Schedule, learn
+from milvine.models.loop import learn
 from milvine.models.pooling import Pooled, PooledEncoder
 from milvine.models.sampling import drawn_evenly, has
+from milvine.models.steps import Schedule
 from milvine.models.validation import Validation, part
 
 
@@ -47,6 +48,7 @@ class Bpr:
 
     name: str = "bpr"
     learns_from: Feedback = Feedback.IMPLICIT
+    is_parallel: bool = True
 
     def config(self, settings: Mapping[str, Setting]) -> BprConfig:
         """The settings with defaults filled in; raises InvalidArgument naming each bad one."""
@@ -74,6 +76,9 @@ class _Learner:
 
     def batches(self, rng: torch.Generator) -> Iterator[Batch]:
         return self.users.batches(self.config.batch_size, rng)
+
+    def examples(self, batch: Batch) -> int:
+        return len(batch.items)
 
     def loss(self, batch: Batch, rng: torch.Generator) -> Tensor:
         sources, targets = self.network.sources, self.network.targets

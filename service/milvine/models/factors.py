@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from milvine.models.base import ITEM_VECTORS, Histories, Run, Tensors
 from milvine.models.batches import Batch
-from milvine.models.loop import Schedule
 from milvine.models.pooling import SOURCES, PooledEncoder
 from milvine.models.spectral import Start, start
+from milvine.models.steps import Schedule
 from milvine.models.validation import Validation
 
 

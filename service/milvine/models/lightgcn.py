@@ -24,9 +24,10 @@ from milvine.models.base import ITEM_VECTORS, Dataset, Encoder, Feedback, Fitted
 from milvine.models.batches import Batch, Negatives, Users
 from milvine.models.config import real, whole
 from milvine.models.graph import Graph
-from milvine.models.loop import Schedule, learn
+from milvine.models.loop import learn
 from milvine.models.pooling import SOURCES, Pooled, PooledEncoder, softmax_loss
 from milvine.models.spectral import start
+from milvine.models.steps import Schedule
 from milvine.models.validation import Validation, part
 
 
@@ -58,6 +59,7 @@ class LightGcn:
 
     name: str = "lightgcn"
     learns_from: Feedback = Feedback.IMPLICIT
+    is_parallel: bool = True
 
     def config(self, settings: Mapping[str, Setting]) -> LightGcnConfig:
         """The settings with defaults filled in; raises InvalidArgument naming each bad one."""
@@ -122,6 +124,9 @@ class _Learner:
 
     def batches(self, rng: torch.Generator) -> Iterator[Batch]:
         return self.users.batches(self.config.batch_size, rng)
+
+    def examples(self, batch: Batch) -> int:
+        return len(batch.items)
 
     def loss(self, batch: Batch, rng: torch.Generator) -> Tensor:
         sources, targets = self.network()

@@ -1,72 +1,26 @@
 """The one loop of all models that learn by gradients.
 
-A pass draws its batches and everything else that is random from one generator, seeded by the
-config and the number of the pass. So a training that stops and goes on from its checkpoint makes
-the same draws as one that never stopped, and on the processor gives the same weights.
+A training that stops and goes on from its checkpoint takes the steps that one which never stopped
+takes, and on the processor gives the same weights.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from milvine.domain.errors import Cancelled, FailedPrecondition
+from milvine.domain.errors import FailedPrecondition
 from milvine.domain.model import EpochReport
-from milvine.models import config as settings_of
 from milvine.models.base import Run, Tensors
-from milvine.models.config import real, whole
 from milvine.models.epochs import Epochs, diverged
-
-_LARGEST_GRADIENT = 10.0
-"""Longer gradients are cut to this length, so that one batch does not undo the others."""
-_LAST_RATE = 0.05
-"""The share of the learning rate that is left at the end."""
-
-B = TypeVar("B")
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """The settings that all models which learn by gradients share."""
-
-    embedding_size: int = whole(64, 1, 2_048)
-    """The dimensions of the embeddings."""
-    epochs: int = whole(20, 1, 1_000)
-    """The passes over the data, at most."""
-    batch_size: int = whole(16_384, 1, 2**20)
-    """About how many events a step learns from; a user's stay together."""
-    learning_rate: float = real(0.005, 0, excludes_low=True)
-    """The length of the first steps; it falls to a twentieth along a line."""
-    regularization: float = real(0.0, 0)
-    """The strength of the L2 penalty on the embeddings that a step touches."""
-    patience: int = whole(0, 0, 1_000)
-    """Passes without a better metric after which training stops; 0 measures nothing and never."""
-    seed: int = settings_of.seed()
-    """The seed of everything random."""
-
-
-class Learner(Protocol[B]):
-    """A model as the loop sees it."""
-
-    @property
-    def network(self) -> nn.Module:
-        """What learns, on its device."""
-
-    def batches(self, rng: torch.Generator) -> Iterable[B]:
-        """What the steps of a pass learn from, in random order."""
-
-    def loss(self, batch: B, rng: torch.Generator) -> Tensor:
-        """The mean loss of a batch, a scalar."""
-
-    def metric(self) -> float | None:
-        """How good the model is by now, the more the better; None where nothing is held out."""
+from milvine.models.parallel import together
+from milvine.models.steps import Learner, Schedule, Steps
 
 
 class Learned(NamedTuple):
@@ -77,42 +31,40 @@ class Learned(NamedTuple):
     """How it diverged, where it did after a checkpoint; the network has the best weights of it."""
 
 
-def learn(learner: Learner[B], schedule: Schedule, run: Run) -> Learned:
-    """Train by Adam (Kingma and Ba 2015) and leave the network with its best weights.
+def learn(learner: Learner, schedule: Schedule, run: Run) -> Learned:
+    """Train, in as many processes as `run` says, and leave the network with its best weights.
 
     Raises:
         Cancelled: When `run.cancelled` says so, asked before each step.
-        FailedPrecondition: When a pass's loss is not finite and there is no checkpoint.
+        FailedPrecondition: When a pass's loss is not finite and there is no checkpoint, or there
+            are more processes than GPUs.
+        Aborted: When another of the processes ended.
     """
-    network = learner.network
-    optimizer = torch.optim.Adam(network.parameters(), lr=schedule.learning_rate, fused=True)
+    network, steps = learner.network, Steps.of(learner, schedule)
     epochs = Epochs(schedule.epochs, run.on_epoch)
     best = _Best()
     if run.checkpoints and (state := run.checkpoints.load()):
-        _restore(state, network, optimizer, epochs, best)
+        _restore(state, network, steps.optimizer, epochs, best)
         for report in epochs.reports:
             run.on_epoch(report)
     divergence = None
-    rng = torch.Generator(run.device)
-    for epoch in epochs:
-        if schedule.patience and epoch > best.epoch + schedule.patience:
-            break
-        rng.manual_seed(_seed_of_pass(schedule.seed, epoch))
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.learning_rate * _rate(epoch, schedule.epochs)
-        loss = _pass(learner, optimizer, rng, run)
-        if not math.isfinite(loss):
-            state = run.checkpoints.load() if run.checkpoints else None
-            if not state:
-                raise _diverged(schedule, epoch)
-            _restore(state, network, optimizer, epochs, best)
-            divergence = _diverged(schedule, epoch, kept=best.epoch)
-            break
-        metric = learner.metric()
-        epochs.end(loss, metric)
-        best.offer(network, epoch, metric)
-        if run.checkpoints:
-            run.checkpoints.save(_state(network, optimizer, epochs, best))
+    with together(steps, run) as take_pass:
+        for epoch in epochs:
+            if schedule.patience and epoch > best.epoch + schedule.patience:
+                break
+            loss = take_pass(epoch)
+            if not math.isfinite(loss):
+                state = run.checkpoints.load() if run.checkpoints else None
+                if not state:
+                    raise _diverged(schedule, epoch)
+                _restore(state, network, steps.optimizer, epochs, best)
+                divergence = _diverged(schedule, epoch, kept=best.epoch)
+                break
+            metric = learner.metric()
+            epochs.end(loss, metric)
+            best.offer(network, epoch, metric)
+            if run.checkpoints:
+                run.checkpoints.save(_state(network, steps.optimizer, epochs, best))
     best.restore(network)
     return Learned(epochs.reports, divergence)
 
@@ -120,41 +72,6 @@ def learn(learner: Learner[B], schedule: Schedule, run: Run) -> Learned:
 def _diverged(schedule: Schedule, epoch: int, *, kept: int = 0) -> FailedPrecondition:
     setting = f"learning_rate, which is {schedule.learning_rate:g}"
     return diverged(epoch, setting=setting, kept=kept)
-
-
-def _pass(
-    learner: Learner[B], optimizer: torch.optim.Optimizer, rng: torch.Generator, run: Run
-) -> float:
-    """One pass over the data; returns the mean loss of its steps, NaN where weights overflowed."""
-    learner.network.train()
-    parameters = list(learner.network.parameters())
-    total, steps = torch.zeros((), device=run.device), 0
-    for batch in learner.batches(rng):
-        if run.cancelled():
-            raise Cancelled
-        with torch.autocast(
-            torch.device(run.device).type, torch.bfloat16, enabled=rng.device.type == "cuda"
-        ):
-            loss = learner.loss(batch, rng)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(parameters, _LARGEST_GRADIENT)
-        optimizer.step()
-        total += loss.detach()
-        steps += 1
-    learner.network.eval()
-    is_sound = all(bool(weights.isfinite().all()) for weights in parameters)
-    return float(total) / max(steps, 1) if is_sound else math.nan
-
-
-def _rate(epoch: int, epochs: int) -> float:
-    return max(_LAST_RATE, 1 - (epoch - 1) / epochs)
-
-
-def _seed_of_pass(seed: int, epoch: int) -> int:
-    """A seed of 63 bits; neighbouring seeds and passes share nothing."""
-    words = np.random.SeedSequence([abs(seed), int(seed < 0), epoch]).generate_state(1, np.uint64)
-    return int(words[0]) >> 1
 
 
 class _Best:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from milvine.models.base import Tensors
+from milvine.models.batches import Batch
 
 _PREFIX = "network."
 
@@ -24,12 +25,13 @@ def dense(inputs: int, outputs: int, rng: torch.Generator) -> nn.Linear:
     return layer
 
 
-def dropped(x: Tensor, share: float, rng: torch.Generator | None) -> Tensor:
-    """A tensor with a share of its numbers left out, the rest scaled up; none without `rng`."""
-    if rng is None or not share:
+def dropped(x: Tensor, *, share: float, batch: Batch, rng: torch.Generator) -> Tensor:
+    """Numbers of the users of a batch (users, …) without a share of them, the rest scaled up."""
+    if not share:
         return x
-    kept = torch.rand(x.shape, generator=rng, device=x.device) >= share
-    return x * kept / (1 - share)
+    each = x.shape[1:]
+    drawn = batch.of_users(lambda n: torch.rand((n, *each), generator=rng, device=x.device))
+    return x * (drawn >= share) / (1 - share)
 
 
 def stored(network: nn.Module) -> Tensors:

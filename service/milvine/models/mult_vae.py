@@ -36,9 +36,10 @@ from milvine.models.base import (
 )
 from milvine.models.batches import Batch, Drawn, Negatives, Users, batch_of, item_counts
 from milvine.models.config import real, whole
-from milvine.models.loop import Schedule, learn
+from milvine.models.loop import learn
 from milvine.models.modules import identity, load, stored
 from milvine.models.spectral import start
+from milvine.models.steps import Schedule
 from milvine.models.validation import Validation, part
 
 _SHRINKAGE = 10.0
@@ -71,6 +72,7 @@ class MultVae:
 
     name: str = "mult_vae"
     learns_from: Feedback = Feedback.IMPLICIT
+    is_parallel: bool = True
 
     def config(self, settings: Mapping[str, Setting]) -> MultVaeConfig:
         """The settings with defaults filled in; raises InvalidArgument naming each bad one."""
@@ -145,11 +147,15 @@ class _Learner:
     def batches(self, rng: torch.Generator) -> Iterator[Batch]:
         return self.users.batches(self.config.batch_size, rng)
 
+    def examples(self, batch: Batch) -> int:
+        return len(batch.items)
+
     def loss(self, batch: Batch, rng: torch.Generator) -> Tensor:
         share, device = self.config.dropout, batch.items.device
-        kept = torch.rand(len(batch.items), generator=rng, device=device) >= share
+        kept = batch.of_events(lambda n: torch.rand(n, generator=rng, device=device)) >= share
         mean, log_variance = self.network.tastes(batch, kept / (1 - share))
-        noise = torch.randn(mean.shape, generator=rng, device=device)
+        size = mean.shape[1]
+        noise = batch.of_users(lambda n: torch.randn(n, size, generator=rng, device=device))
         decoded = self.network.decoded(mean + noise * (log_variance / 2).exp())
         likelihood = self._log_shares(decoded, batch, self.negatives.draw(batch, rng)).mean()
         divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum() / 2

@@ -33,11 +33,12 @@ from milvine.models.base import (
 )
 from milvine.models.batches import Batch, Users
 from milvine.models.config import real, whole
-from milvine.models.loop import Schedule, learn
+from milvine.models.loop import learn
 from milvine.models.modules import dense, drawn_normal, load, stored
 from milvine.models.pooling import SOURCES, Pooled, PooledEncoder
 from milvine.models.sampling import drawn_evenly, has
 from milvine.models.spectral import Start, start
+from milvine.models.steps import Schedule
 from milvine.models.validation import Validation, part
 
 _INITIAL_SCALE = 0.05
@@ -67,6 +68,7 @@ class NeuralCf:
 
     name: str = "neural_cf"
     learns_from: Feedback = Feedback.IMPLICIT
+    is_parallel: bool = True
 
     def config(self, settings: Mapping[str, Setting]) -> NeuralCfConfig:
         """The settings with defaults filled in; raises InvalidArgument naming each bad one."""
@@ -136,6 +138,9 @@ class _Learner:
 
     def batches(self, rng: torch.Generator) -> Iterator[Batch]:
         return self.users.batches(self.config.batch_size, rng)
+
+    def examples(self, batch: Batch) -> int:
+        return len(batch.items)
 
     def loss(self, batch: Batch, rng: torch.Generator) -> Tensor:
         network, shrinkage = self.network, self.config.shrinkage

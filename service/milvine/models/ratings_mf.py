@@ -66,6 +66,7 @@ class RatingsMf:
 
     name: str = "ratings_mf"
     learns_from: Feedback = Feedback.EXPLICIT
+    is_parallel: bool = False
 
     def config(self, settings: Mapping[str, Setting]) -> RatingsMfConfig:
         """The settings with defaults filled in; raises InvalidArgument naming each bad one."""

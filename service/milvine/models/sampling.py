@@ -10,8 +10,11 @@ from milvine.models.batches import Batch
 
 def drawn_evenly(batch: Batch, item_count: int, count: int, rng: torch.Generator) -> Tensor:
     """(events, count) int64: rows of items, each as likely as any other."""
-    shape, device = (len(batch.items), count), batch.items.device
-    return torch.randint(item_count, shape, generator=rng, device=device)
+
+    def draw(events: int) -> Tensor:
+        return torch.randint(item_count, (events, count), generator=rng, device=batch.items.device)
+
+    return batch.of_events(draw)
 
 
 def has(batch: Batch, items: Tensor, item_count: int) -> Tensor:

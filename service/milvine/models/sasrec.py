@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -34,8 +35,9 @@ from milvine.models.base import (
 )
 from milvine.models.batches import Batch, Negatives, Users, batch_of, item_counts
 from milvine.models.config import real, whole
-from milvine.models.loop import Schedule, learn
-from milvine.models.modules import load, stored
+from milvine.models.loop import learn
+from milvine.models.modules import dropped, load, stored
+from milvine.models.steps import Schedule
 from milvine.models.validation import Validation, part
 
 _ENCODED_AT_ONCE = 512
@@ -71,6 +73,7 @@ class SasRec:
 
     name: str = "sasrec"
     learns_from: Feedback = Feedback.ORDERED
+    is_parallel: bool = True
 
     def config(self, settings: Mapping[str, Setting]) -> SasRecConfig:
         """The settings with defaults filled in; raises InvalidArgument naming each bad one."""
@@ -126,11 +129,15 @@ class _Learner:
         """Users of like length together, so that little is padded."""
         return self.users.alike(self.config.batch_size, rng, longest=self.config.history_length + 1)
 
+    def examples(self, batch: Batch) -> Tensor:
+        return (batch.lengths.clamp(max=self.config.history_length + 1) - 1).sum()
+
     def loss(self, batch: Batch, rng: torch.Generator) -> Tensor:
         places, is_event = _window(batch, self.config.history_length + 1)
         items = batch.items[places]
         has_next = is_event[:, 1:]
-        hidden = self.network(items[:, :-1], self.config.dropout, rng)[has_next]
+        drop = partial(dropped, share=self.config.dropout, batch=batch, rng=rng)
+        hidden = self.network(items[:, :-1], drop)[has_next]
         following = F.embedding(items[:, 1:][has_next], self.network.items)
         drawn = self.negatives.draw(batch, rng)
         scores = hidden @ F.embedding(drawn.items, self.network.items).mT
@@ -153,10 +160,11 @@ def _window(batch: Batch, length: int) -> tuple[Tensor, Tensor]:
 
     Returns:
         Their places among the events of the batch, (users, longest) int64, and which of these are
-        events: the rest is padding at the end.
+        events: the rest is padding at the end. A share is padded as the whole batch.
     """
     taken = batch.lengths.clamp(max=length)
-    steps = torch.arange(int(taken.max()), device=taken.device)
+    longest = min(int(batch.whole.lengths.max()), length)
+    steps = torch.arange(longest, device=taken.device)
     places = (batch.offsets[1:] - taken)[:, None] + steps
     return places.clamp(max=len(batch.items) - 1), steps < taken[:, None]
 

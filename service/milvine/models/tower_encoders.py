@@ -85,8 +85,8 @@ class NewItems:
 
     encoding: Encoding
     reading: Reading
-    lengthening: float
-    """By how much its vectors are longer than what features say."""
+    made: NDArray[np.generic]
+    """(1 + d,): a factor and an offset of what features say."""
 
     def encode(self, items: Sequence[Fields]) -> NDArray[np.float32]:
         """The vectors (items, d); NaN where nothing is known.
@@ -96,7 +96,8 @@ class NewItems:
         """
         features = self.encoding.of(items)
         with torch.inference_mode():
-            vectors: NDArray[np.float32] = (self.reading(features) * self.lengthening).numpy()
+            said = self.reading(features).numpy()
+        vectors = (said * self.made[0] + self.made[1:]).astype(np.float32, copy=False)
         return np.where(features.is_known[:, None], vectors, np.float32(np.nan))
 
 

@@ -15,8 +15,6 @@ from milvine.models.features import Features
 from milvine.models.modules import dense
 from milvine.models.spectral import Start
 
-_TINY = 1e-12
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Top:
@@ -88,14 +86,16 @@ class Towers(nn.Module):
         targets = self.targets if own is None else self.targets * own
         return self.sources + self.source_features(rows), targets + self.target_features(rows)
 
-    def lengthening(self, rows: Rows) -> float:
-        """By how much what features say is shorter than the items' vectors, in the mean square.
+    def new_items(self, rows: Rows) -> Tensor:
+        """(1 + d,): a factor and an offset by which new items are made of what features say.
 
-        What is learned for few is short, and new items would hardly ever be among the best.
+        What is learned for all items tells little of each, and new ones would hardly ever be among
+        the best. So they are spread as widely as known ones are, and around the same middle.
         """
-        said = self.target_features(rows)
-        whole = self.items(rows)[1]
-        return float((whole.square().sum() / said.square().sum().clamp(min=_TINY)).sqrt())
+        said, whole = self.target_features(rows), self.items(rows)[1]
+        spreads = [(v - v.mean(dim=0)).square().sum() for v in (whole, said)]
+        factor = (spreads[0] / spreads[1]).sqrt() if spreads[1] > 0 else spreads[1].new_ones(())
+        return torch.cat((factor[None], whole.mean(dim=0) - factor * said.mean(dim=0)))
 
     def top(self) -> Top:
         """The network on top of pooled histories."""

@@ -45,18 +45,19 @@ from milvine.models.config import flag, names, real, whole
 from milvine.models.described import FIELDS, TEXTS, Described
 from milvine.models.feature_tower import Rows
 from milvine.models.fields import ALL, Encoding, chosen
-from milvine.models.loop import Schedule, learn
+from milvine.models.loop import learn
 from milvine.models.modules import stored
 from milvine.models.pooling import SOURCES
 from milvine.models.spectral import start
+from milvine.models.steps import Schedule
 from milvine.models.texts import FindReader
 from milvine.models.tower_encoders import NewItems, Pool, Reading, TowerEncoder
 from milvine.models.towers import Towers
 from milvine.models.validation import Validation, part
 
 _PATH = "config.two_tower"
-_LENGTHENING = "item_lengthening"
-"""The tensor (1,) of how much longer new items are than what features say."""
+_NEW_ITEMS = "new_items"
+"""The tensor (1 + d,) of how new items are made of what features say."""
 _SMALLEST_SHARE = 1e-9
 """Keeps the logarithm of a share finite."""
 
@@ -98,6 +99,7 @@ class TwoTower:
 
     name: str = "two_tower"
     learns_from: Feedback = Feedback.IMPLICIT
+    is_parallel: bool = True
 
     def config(self, settings: Mapping[str, Setting]) -> TwoTowerConfig:
         """The settings with defaults filled in; raises InvalidArgument naming each bad one."""
@@ -165,12 +167,7 @@ class TwoTower:
         if encoding is None:
             return None
         reading = Reading.of(tensors, "target_features", TEXTS[Side.ITEM])
-        return NewItems(encoding, reading, _lengthening(tensors))
-
-
-def _lengthening(tensors: Tensors) -> float:
-    """By how much new items are longer than what features say; 1 in artifacts from before."""
-    return float(tensors[_LENGTHENING].item()) if _LENGTHENING in tensors else 1.0
+        return NewItems(encoding, reading, tensors[_NEW_ITEMS])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,12 +185,18 @@ class _Learner:
     def batches(self, rng: torch.Generator) -> Iterator[Batch]:
         return self.users.batches(self.config.batch_size, rng)
 
+    def examples(self, batch: Batch) -> Tensor:
+        return batch.lengths.clamp(max=self.config.events_per_user).sum()
+
     def loss(self, batch: Batch, rng: torch.Generator) -> Tensor:
         sources, targets = self.network.items(self.features, self._kept_items(rng))
-        events = _some(batch, self.config.events_per_user, rng)
-        users = self.network.top()(self._users(batch, events, sources, rng))
+        # An event stands against the items of the whole batch, also where this is a share of it.
+        every = _some(batch.whole, self.config.events_per_user, rng)
+        events, kept = self._own(every, batch, rng)
+        users = self.network.top()(self._users(batch, events, sources, kept))
         wanted = F.embedding(batch.items[events], targets)
-        drawn = self.negatives.among(torch.unique(batch.items[events]), len(events), batch)
+        against = torch.unique(batch.whole.items[every])
+        drawn = self.negatives.among(against, len(every), batch)
         scores = users @ F.embedding(drawn.items, targets).mT
         never = drawn.own(len(batch))[batch.rows[events]]
         others = (scores.float() - drawn.log_expected).masked_fill(never, -torch.inf)
@@ -211,13 +214,26 @@ class _Learner:
             return None
         return _kept(len(self.network.targets), share, rng)
 
-    def _users(self, batch: Batch, events: Tensor, sources: Tensor, rng: torch.Generator) -> Tensor:
+    def _own(
+        self, every: Tensor, batch: Batch, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """Those of the whole batch's events (n,) that a share has, by their places in it.
+
+        And (own, 1): which of these have a history beside their fields; None: all.
+        """
+        events = every - batch.first_event
+        is_own = (events >= 0) & (events < len(batch.items))
+        share = self.config.field_dropout
+        if not self.network.reads_users or not share:
+            return events[is_own], None
+        return events[is_own], _kept(len(every), share, rng)[is_own]
+
+    def _users(self, batch: Batch, events: Tensor, sources: Tensor, kept: Tensor | None) -> Tensor:
         """(n, d): the users of some events (n,) without these, before the network on top."""
         sums, totals = self._without(batch, events, sources)
         if not self.network.reads_users:
             return self.config.pool.pooled(sums, totals, None)
-        if self.config.field_dropout:
-            kept = _kept(len(events), self.config.field_dropout, rng)
+        if kept is not None:
             sums, totals = sums * kept, totals * kept[:, 0]
         said: Tensor = self.network.user_features(self.of_users.take(batch.users))
         return self.config.pool.pooled(sums, totals, said[batch.rows[events]])
@@ -239,8 +255,7 @@ class _Learner:
             sources, targets = self.network.items(self.features)
             tensors = {**self.kept, **stored(self.network)}
             if self.network.reads_items:
-                lengthening = self.network.lengthening(self.features)
-                tensors[_LENGTHENING] = np.array([lengthening], np.float32)
+                tensors[_NEW_ITEMS] = self.network.new_items(self.features).cpu().numpy()
         del tensors["network.sources"], tensors["network.targets"]
         vectors = {ITEM_VECTORS: targets.detach(), SOURCES: sources.detach()}
         return {**tensors, **{n: table.cpu().numpy() for n, table in vectors.items()}}

@@ -2,7 +2,8 @@
 
 What is scored are items that matched a moment ago, or all that the model knows. So the best are
 looked up by their ids: those that the store does not have, or that match no more, give way to the
-next ones. The same look-up brings the fields to return.
+next ones. The same look-up brings the fields to return. Where neither a filter nor fields are asked
+for and no item has changed since all were looked up, that is known already.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
+
+import numpy as np
 
 from milvine.domain.catalog import Field
 from milvine.domain.entity import FieldValue
@@ -70,6 +73,16 @@ class Exact:
             self._check, slots=CHECKS, most=MOST_CHECKED
         )
 
+    async def best_known(
+        self, lane: str, pool: Pool, questions: Sequence[Question]
+    ) -> list[Candidates]:
+        """The best of a pool, of which is known that the store has it, for each question."""
+        found = await self.scorer.best(lane, pool, questions)
+        return [
+            Candidates(Found(best.ids, best.scores), best.is_all, SearchMethod.EXACT)
+            for best in found
+        ]
+
     async def best(
         self, lane: str, pool: Pool, questions: Sequence[Question], check: Check, *, ends: float
     ) -> list[Candidates]:
@@ -102,7 +115,7 @@ class Exact:
 
 def _with_margin(question: Question, wider: int) -> Question:
     margin = MARGIN + question.count // 8
-    return replace(question, count=wider * (question.count + margin))
+    return replace(question, count=wider * (question.count + margin), least=-np.inf)
 
 
 def _passed(best: Best, live: _Live, count: int, *, has_fields: bool) -> Candidates:

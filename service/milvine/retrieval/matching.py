@@ -31,6 +31,8 @@ SETTLED_S = 6.0
 STALE_S = 1.0
 """What was up to date so lately is used while it is looked up anew, so that a filter that is asked
 for all the time waits for no look-up while items change."""
+REST_S = 10.0
+"""How long between two look-ups of all items: where they change all the time, none is of use."""
 LOOK_S = 30.0
 """A look-up may take so long; it goes on when its callers have given up."""
 EVERYTHING = 2**31 - 1
@@ -61,6 +63,7 @@ class _Entry:
     """Whether it was looked up long enough after that."""
     current_at: float = field(default_factory=time.monotonic)
     """When it was last known to be up to date."""
+    looked_at: float = field(default_factory=time.monotonic)
 
     @property
     def nbytes(self) -> int:
@@ -88,12 +91,10 @@ class Matchings:
             DeadlineExceeded: It takes longer than `timeout_s`; the look-up goes on.
         """
         key = (active.release.id, expression)
+        if matching := self._current(key, active.revision):
+            return matching
         entry = self._entries.get(key)
         now = time.monotonic()
-        if entry and entry.is_current(active.revision):
-            entry.current_at = now
-            self._entries.move_to_end(key)
-            return entry.matching
         look = self._looks.get((key, active.revision)) or self._start(key, active)
         if entry and now - entry.current_at < STALE_S:
             return entry.matching
@@ -102,6 +103,26 @@ class Matchings:
                 return await asyncio.shield(look)  # others wait for it, too
         except TimeoutError as fault:
             raise DeadlineExceeded from fault
+
+    def known(self, active: Active) -> Pool | None:
+        """All items that the store has; None while that is not known, which starts a look-up."""
+        key = (active.release.id, "")
+        if matching := self._current(key, active.revision):
+            return matching.pool
+        entry = self._entries.get(key)
+        is_due = entry is None or time.monotonic() - entry.looked_at > REST_S
+        if is_due and not any(looked_up == key for looked_up, _ in self._looks):
+            self._start(key, active)
+        return None
+
+    def _current(self, key: _Key, revision: int) -> Matching | None:
+        """What is known and up to date."""
+        entry = self._entries.get(key)
+        if entry is None or not entry.is_current(revision):
+            return None
+        entry.current_at = time.monotonic()
+        self._entries.move_to_end(key)
+        return entry.matching
 
     def _start(self, key: _Key, active: Active) -> asyncio.Task[Matching]:
         look = asyncio.create_task(self._look(active, key[1]))

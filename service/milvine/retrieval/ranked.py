@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from milvine.domain.hit import Explanation, Found, Hit, SearchMethod
 from milvine.retrieval.active import Active
+from milvine.retrieval.choice import MAX_LIMIT
 from milvine.retrieval.matching import MOST_SCORED
 from milvine.retrieval.popularity import Popular, most_popular
 from milvine.retrieval.ranker import Asked, Factors, Ranked, Ranker, mask
 from milvine.retrieval.ranking import Rows, Slate
 from milvine.retrieval.reranking import MOST_RERANKED, Reader
-from milvine.retrieval.search import MAX_LIMIT, Search
+from milvine.retrieval.search import Search
 
 MOST_BOOSTED = MAX_LIMIT
 """Of a release over MOST_SCORED items, so many of the best by score are boosted; else all."""

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,15 @@ from milvine.domain.entity import Side
 from milvine.domain.hit import Found, Hit, SearchMethod
 from milvine.models.serving import ServingModel
 from milvine.retrieval.active import Active
+from milvine.retrieval.choice import (
+    FIELDS_WITH_SEARCH,
+    MOST_DROPPED,
+    MOST_FETCHED,
+    WIDE,
+    glance,
+    limit_of,
+    method_for,
+)
 from milvine.retrieval.exact import Candidates, Check, Exact
 from milvine.retrieval.index import Ask, Index
 from milvine.retrieval.matching import EVERYTHING, MOST_SCORED, Matching
@@ -23,29 +32,10 @@ from milvine.retrieval.scoring import Pool, Question
 from milvine.retrieval.stored import FEW_USERS, scored_users, with_fields
 from milvine.vectors import CollectionSpec, Vectors
 
-__all__ = ["MOST_SCORED", "Candidates", "Scored", "Search", "method_for"]
+__all__ = ["Candidates", "Scored", "Search"]
 
-MAX_LIMIT = 16_384
-"""The most hits that a Milvus returns to a query."""
-LIMITS = (128, 512, 2_048, 8_192, MAX_LIMIT)
-"""How many hits a search may ask for. Fewer sizes are fewer searches; candidates cost little."""
-FIRST_OF_ALL = 64
-"""So many hits mostly hold 20 that are not seen; an exact index finds them in two thirds of the
-time that 128 take. A graph finds more of the best where it is asked for more."""
-MOST_AT_A_GLANCE = 100
-"""Up to so many hits are wanted, they may be among the first."""
-FIELDS_WITH_SEARCH = 128
-"""Up to so many hits, their fields travel with the search; else they are fetched for the best."""
-MOST_FETCHED = 512
-"""Up to so many hits, the index is asked for more than are needed, to drop those that are excluded:
-of 50,000 items 128, 512 and 2,048 hits took it 2.4, 3.5 and 7.7 ms, and exact scoring with its
-look-up 3 to 4 ms."""
-MOST_DROPPED = 10
-"""A graph finds the first hits best: where more than so many of them are excluded, all are scored.
-Of 50,000 clustered vectors with skewed norms it found .99 of the best 20, .93 of those after the
-best 10, .80 of those after the best 20, and .38 of those after the best 50."""
-WIDE = 2_048
-"""A graph loses results under a filter, and fewer where it is asked for more."""
+_ROUNDING = 1e-4
+"""By what share of it a score from the store may differ from the same score here."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,41 +55,6 @@ class _Space:
     spec: CollectionSpec
     whole: Callable[[ServingModel], Awaitable[Pool]]
     """All items of a model."""
-
-
-def method_for(*, is_exact: bool, total: int, matching: int | None, needed: int) -> SearchMethod:
-    """How to look for the best items where the first hits of the index are not enough.
-
-    | index | filter        | hits and excluded ids     | way                                     |
-    |-------|---------------|---------------------------|-----------------------------------------|
-    | any   | none          | at most MOST_FETCHED      | INDEX                                   |
-    | any   | none          | more                      | EXACT, over all items                   |
-    | exact | any           | at most MOST_FETCHED      | INDEX                                   |
-    | exact | few match     | more                      | EXACT, over what matches                |
-    | other | few match     | any                       | EXACT, over what matches                |
-    | any   | many match    | at most MAX_LIMIT         | INDEX, WIDE if it is not exact          |
-    | any   | many match    | more                      | INDEX, with the ids in the expression   |
-
-    Few are at most MOST_SCORED: scoring 50,000 items of 64 dimensions takes less time than the
-    index does, and loses nothing. A graph of 50,000 clustered vectors with skewed norms found .99
-    of the best 20 without a filter, .82 where 70 % matched, and .44 at 30 %, whatever the number
-    of its candidates. The ranks after many that are excluded it finds badly, too: where more than
-    MOST_DROPPED of its first hits are excluded, INDEX turns into EXACT. Of more than MOST_SCORED
-    items up to MAX_LIMIT hits come from the index without a filter, too, for scoring takes longer.
-
-    Args:
-        is_exact: Whether the index scans all rows.
-        total: How many items there are.
-        matching: How many match; None without a filter, and where an exact index is asked.
-        needed: How many hits, with those that are excluded.
-    """
-    scored = total if matching is None else matching
-    if scored > MOST_SCORED:
-        is_left = needed <= MAX_LIMIT or matching is not None
-        return SearchMethod.INDEX if is_left else SearchMethod.EXACT
-    if matching is not None and not is_exact:
-        return SearchMethod.EXACT
-    return SearchMethod.INDEX if needed <= MOST_FETCHED else SearchMethod.EXACT
 
 
 class Search:
@@ -206,25 +161,25 @@ class Search:
             return []
         limit = self._glance(questions[0].count)
         early = await self._at_a_glance(space, questions, limit)
-        left = [question for question, answer in zip(questions, early, strict=True) if not answer]
+        left = [answer for answer in early if isinstance(answer, Question)]
         late = iter(await self._in_depth(space, left, limit) if left else ())
-        return [answer or next(late) for answer in early]
+        return [next(late) if isinstance(answer, Question) else answer for answer in early]
 
     def _glance(self, count: int) -> int:
         """How many hits to look at first; 0 where they would not do."""
-        if count > MOST_AT_A_GLANCE or not (self._is_exact or not self._plan.expression):
-            return 0
-        return FIRST_OF_ALL if self._is_exact and count <= FIRST_OF_ALL // 3 else LIMITS[0]
+        is_lossy = bool(self._plan.expression) and not self._is_exact
+        return 0 if is_lossy else glance(count, is_shallow=self._is_shallow)
 
     async def _at_a_glance(
         self, space: _Space, questions: Sequence[Question], limit: int
-    ) -> Sequence[Candidates | None]:
+    ) -> Sequence[Candidates | Question]:
         """What the first hits of the index answer, for most of what is excluded is not among them.
 
-        So requests share a search, however long the histories of their subjects are.
+        So requests share a search, however long the histories of their subjects are. Questions
+        that are not answered come back, with what was learned.
         """
         if not limit:
-            return [None] * len(questions)
+            return questions
         lists = await self._search(space.spec, [question.query for question in questions], limit)
         return [
             self._by_index(question, hits, limit)
@@ -262,12 +217,17 @@ class Search:
 
         A graph whose hits lie behind many that are excluded loses them however many it is asked.
         """
-        return not glanced or (limit > glanced and (self._is_exact or not self._is_small))
+        return not glanced or (limit > glanced and not self._is_shallow)
 
     @property
     def _is_small(self) -> bool:
         """Whether all items can be scored."""
         return len(self._active.served.items) <= MOST_SCORED
+
+    @property
+    def _is_shallow(self) -> bool:
+        """Whether what lies behind the first hits is scored rather than searched for."""
+        return self._is_small and not self._is_exact
 
     def _has_to_count(self, needed: Sequence[int]) -> bool:
         """Whether it depends on the number of matches how to search."""
@@ -276,9 +236,8 @@ class Search:
 
     def _limit(self, needed: int) -> int:
         """One of a few sizes, so that requests of like size share a search."""
-        if self._plan.expression and not self._is_exact:
-            needed = max(needed, WIDE)
-        return next((limit for limit in LIMITS if limit >= needed), MAX_LIMIT)
+        is_lossy = bool(self._plan.expression) and not self._is_exact
+        return limit_of(max(needed, WIDE) if is_lossy else needed)
 
     async def _group(
         self,
@@ -293,9 +252,12 @@ class Search:
             asked = [question.query for question in questions.values()]
             lists = await self._search(space.spec, asked, limit)
             for (i, question), hits in zip(questions.items(), lists, strict=True):
-                if answer := self._by_index(question, hits, limit):
-                    found[i] = answer
-                    del left[i]
+                match self._by_index(question, hits, limit):
+                    case Candidates() as answer:
+                        found[i] = answer
+                        del left[i]
+                    case narrower:
+                        left[i] = narrower
         if left:
             answers = await self._exactly(space, list(left.values()))
             found.update(zip(left, answers, strict=True))
@@ -308,27 +270,42 @@ class Search:
         lane = self._active.catalog.id
         return await self._index.search(lane, ask, queries, timeout_s=self._timeout_s)
 
-    def _by_index(self, question: Question, hits: Found, limit: int) -> Candidates | None:
-        """The best of what the index found; None where it may have lost some of them."""
+    def _by_index(self, question: Question, hits: Found, limit: int) -> Candidates | Question:
+        """The best of what the index found; where it may have lost some, what is to be found."""
         best, dropped = _without(hits, question.excluded, question.count)
         is_short = len(best) < question.count
-        is_deep = dropped > MOST_DROPPED and self._is_small and not self._is_exact
-        if is_deep or (is_short and not self._ran_dry(hits, limit)):
-            return None
-        return Candidates(best, is_short, SearchMethod.INDEX)
+        if is_short:
+            is_all = self._ran_dry(hits, limit)
+            return Candidates(best, is_all, SearchMethod.INDEX) if is_all else question
+        if dropped > MOST_DROPPED and self._is_shallow:
+            least = best.scores[-1]
+            return replace(question, least=least - _ROUNDING * abs(least))
+        return Candidates(best, is_all=False, method=SearchMethod.INDEX)
 
     def _ran_dry(self, found: Found, limit: int) -> bool:
         """Whether all that match were found: a scan that comes short has seen them all."""
         return self._is_exact and len(found) < limit
 
     async def _exactly(self, space: _Space, questions: Sequence[Question]) -> list[Candidates]:
+        lane = self._active.catalog.id
+        known = self._known(space)
+        if known is not None:
+            return await self._exact.best_known(lane, known, questions)
         pool = await self._pool(space)
         if pool is None:  # too many match
             beside = [self._beside(space.spec, question) for question in questions]
             return await asyncio.gather(*beside)
         check = Check(space.spec, self._plan.expression, self._plan.fields)
-        lane = self._active.catalog.id
         return await self._exact.best(lane, pool, questions, check, ends=self.ends)
+
+    def _known(self, space: _Space) -> Pool | None:
+        """All items, where only their scores are asked for and it is known that the store has them.
+
+        So a deleted item may be found for as long as a release's news takes to come here.
+        """
+        if self._plan.expression or self._plan.fields or space.spec is not self._items:
+            return None
+        return self._exact.matchings.known(self._active)
 
     async def _pool(self, space: _Space) -> Pool | None:
         """What to score: what matches, or all that the model knows."""

@@ -53,6 +53,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     reader: TextReader | None = None,
     texts: ItemTexts | None = None,
     checkpoints: str = "",
+    process_count: int = 1,
 ) -> Model:
     """Train a model, measure it on what is held out, train it again on everything and store it.
 
@@ -74,6 +75,8 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
         texts: What items say; with it, the model learns where items without interactions belong.
         checkpoints: The folder among the artifacts where its fits keep their state, and go on from
             what they find; empty: nowhere. Whoever gives it removes it.
+        process_count: The processes that fit it together; more than 1 for families that are
+            `is_parallel`.
 
     Returns:
         The model. Where its `divergence` is not empty, it has the best weights of a fit whose loss
@@ -82,13 +85,14 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     Raises:
         InvalidArgument: When a setting is out of its range, or names a field that is not declared.
         FailedPrecondition: When nothing teaches the family, or its loss is no longer finite and
-            no weights are kept.
+            no weights are kept, or there are fewer GPUs than processes.
+        Aborted: When one of several processes ended.
         Cancelled: When `cancelled` says so; nothing is stored then.
         Unavailable: When the artifacts can't be written.
     """
     config = filled(config)
     keeper = _Keeper(artifacts, checkpoints, config, device) if checkpoints else None
-    work = _Work(config, holdout, device, report, cancelled, keeper)
+    work = _Work(config, holdout, device, process_count, report, cancelled, keeper)
     report(TrainProgress(TrainStage.READING, 0.0))
     dataset = dataset_of(table, catalog, config, read_fields, reader)
     is_measured = holdout.method is not HoldoutMethod.NONE
@@ -173,6 +177,7 @@ class _Work:
     config: ModelConfig
     holdout: Holdout
     device: str
+    process_count: int
     report: Callable[[TrainProgress], None]
     cancelled: IsCancelled
     keeper: _Keeper | None
@@ -208,7 +213,7 @@ class _Work:
             self.tell(stage, epoch.epoch / epoch.epoch_count)
 
         checkpoint = self.keeper.checkpoint(dataset, stage) if self.keeper else None
-        run = Run(self.device, on_epoch, self.cancelled, checkpoint)
+        run = Run(self.device, on_epoch, self.cancelled, checkpoint, self.process_count)
         start = time.perf_counter()
         fitted = family.fit(dataset, family.config(self.config.settings), run)
         return _Fit(fitted, time.perf_counter() - start)

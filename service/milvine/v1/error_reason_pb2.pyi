@@ -79,7 +79,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_OPERATION_CANCELLED: _ErrorReason.ValueType  # 19
     """CANCELLED: the operation was cancelled by a client."""
     ERROR_REASON_WORKER_LOST: _ErrorReason.ValueType  # 20
-    """ABORTED: the operation's worker died more often than is tried again."""
+    """ABORTED: the operation's worker died more often than is tried again, or one
+    of the processes that train together ended.
+    """
     ERROR_REASON_RECORDS_UNAVAILABLE: _ErrorReason.ValueType  # 21
     """UNAVAILABLE: the database does not answer. Try again."""
     ERROR_REASON_VECTORS_UNAVAILABLE: _ErrorReason.ValueType  # 22
@@ -180,7 +182,9 @@ ERROR_REASON_OPERATION_IN_PROGRESS: ErrorReason.ValueType  # 18
 ERROR_REASON_OPERATION_CANCELLED: ErrorReason.ValueType  # 19
 """CANCELLED: the operation was cancelled by a client."""
 ERROR_REASON_WORKER_LOST: ErrorReason.ValueType  # 20
-"""ABORTED: the operation's worker died more often than is tried again."""
+"""ABORTED: the operation's worker died more often than is tried again, or one
+of the processes that train together ended.
+"""
 ERROR_REASON_RECORDS_UNAVAILABLE: ErrorReason.ValueType  # 21
 """UNAVAILABLE: the database does not answer. Try again."""
 ERROR_REASON_VECTORS_UNAVAILABLE: ErrorReason.ValueType  # 22

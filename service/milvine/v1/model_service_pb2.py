@@ -29,7 +29,7 @@ from milvine.v1 import model_pb2 as milvine_dot_v1_dot_model__pb2
 from milvine.v1 import tuning_pb2 as milvine_dot_v1_dot_tuning__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emilvine/v1/model_service.proto\x12\nmilvine.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x16milvine/v1/model.proto\x1a\x17milvine/v1/tuning.proto\"\xbf\x01\n\x11TrainModelRequest\x12\x18\n\ncatalog_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12-\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x17.milvine.v1.ModelConfigB\x04\xe2\x41\x01\x02\x12\x1a\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12*\n\x07holdout\x18\x04 \x01(\x0b\x32\x13.milvine.v1.HoldoutB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x65vent_types\x18\x05 \x03(\tB\x04\xe2\x41\x01\x01\"\xd3\x02\n\x12TrainModelMetadata\x12\x12\n\ncatalog_id\x18\x01 \x01(\t\x12\x33\n\x05stage\x18\x02 \x01(\x0e\x32$.milvine.v1.TrainModelMetadata.Stage\x12\x10\n\x08progress\x18\x03 \x01(\x01\x12/\n\x0eholdout_epochs\x18\x04 \x03(\x0b\x32\x17.milvine.v1.EpochReport\x12\'\n\x06\x65pochs\x18\x05 \x03(\x0b\x32\x17.milvine.v1.EpochReport\"\x87\x01\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x11\n\rSTAGE_READING\x10\x01\x12\x19\n\x15STAGE_FITTING_HOLDOUT\x10\x02\x12\x14\n\x10STAGE_EVALUATING\x10\x03\x12\x11\n\rSTAGE_FITTING\x10\x04\x12\x10\n\x0cSTAGE_SAVING\x10\x05\"t\n\x14\x45valuateModelRequest\x12\x16\n\x08model_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\x07holdout\x18\x02 \x01(\x0b\x32\x13.milvine.v1.HoldoutB\x04\xe2\x41\x01\x01\x12\x18\n\nrelease_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\x8c\x02\n\x15\x45valuateModelMetadata\x12\x12\n\ncatalog_id\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x36\n\x05stage\x18\x03 \x01(\x0e\x32\'.milvine.v1.EvaluateModelMetadata.Stage\x12\x10\n\x08progress\x18\x04 \x01(\x01\x12\'\n\x06\x65pochs\x18\x05 \x03(\x0b\x32\x17.milvine.v1.EpochReport\"Z\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x11\n\rSTAGE_READING\x10\x01\x12\x11\n\rSTAGE_FITTING\x10\x02\x12\x14\n\x10STAGE_EVALUATING\x10\x03\"\xfd\x02\n\x10TuneModelRequest\x12\x18\n\ncatalog_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12-\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x17.milvine.v1.ModelConfigB\x04\xe2\x41\x01\x02\x12\x30\n\x05space\x18\x03 \x03(\x0b\x32\x1b.milvine.v1.SearchedSettingB\x04\xe2\x41\x01\x02\x12\x19\n\x0btrial_count\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12,\n\x06metric\x18\x05 \x01(\x0e\x32\x16.milvine.v1.TuneMetricB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x63utoff\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12*\n\x07holdout\x18\x07 \x01(\x0b\x32\x13.milvine.v1.HoldoutB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x65vent_types\x18\x08 \x03(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04seed\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x18\n\ntrain_best\x18\n \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x64isplay_name\x18\x0b \x01(\tB\x04\xe2\x41\x01\x01\"\x91\x02\n\x11TuneModelMetadata\x12\x12\n\ncatalog_id\x18\x01 \x01(\t\x12\x32\n\x05stage\x18\x02 \x01(\x0e\x32#.milvine.v1.TuneModelMetadata.Stage\x12\x10\n\x08progress\x18\x03 \x01(\x01\x12\x13\n\x0btrial_count\x18\x04 \x01(\x05\x12!\n\x06trials\x18\x05 \x03(\x0b\x32\x11.milvine.v1.Trial\x12%\n\nbest_trial\x18\x06 \x01(\x0b\x32\x11.milvine.v1.Trial\"C\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x11\n\rSTAGE_READING\x10\x01\x12\x10\n\x0cSTAGE_TRYING\x10\x02\")\n\x0fGetModelRequest\x12\x16\n\x08model_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"`\n\x11ListModelsRequest\x12\x18\n\ncatalog_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"P\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.milvine.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\",\n\x12\x44\x65leteModelRequest\x12\x16\n\x08model_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"4\n\x14WatchTrainingRequest\x12\x1c\n\x0eoperation_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x86\x01\n\x15WatchTrainingResponse\x12\x33\n\x05stage\x18\x01 \x01(\x0e\x32$.milvine.v1.TrainModelMetadata.Stage\x12\x10\n\x08progress\x18\x02 \x01(\x01\x12&\n\x05\x65poch\x18\x03 \x01(\x0b\x32\x17.milvine.v1.EpochReport2\x81\x05\n\x0cModelService\x12j\n\nTrainModel\x12\x1d.milvine.v1.TrainModelRequest\x1a\x1d.google.longrunning.Operation\"\x1e\xca\x41\x1b\n\x05Model\x12\x12TrainModelMetadata\x12h\n\tTuneModel\x12\x1c.milvine.v1.TuneModelRequest\x1a\x1d.google.longrunning.Operation\"\x1e\xca\x41\x1b\n\x06Tuning\x12\x11TuneModelMetadata\x12:\n\x08GetModel\x12\x1b.milvine.v1.GetModelRequest\x1a\x11.milvine.v1.Model\x12K\n\nListModels\x12\x1d.milvine.v1.ListModelsRequest\x1a\x1e.milvine.v1.ListModelsResponse\x12s\n\rEvaluateModel\x12 .milvine.v1.EvaluateModelRequest\x1a\x1d.google.longrunning.Operation\"!\xca\x41\x1e\n\x05Model\x12\x15\x45valuateModelMetadata\x12\x45\n\x0b\x44\x65leteModel\x12\x1e.milvine.v1.DeleteModelRequest\x1a\x16.google.protobuf.Empty\x12V\n\rWatchTraining\x12 .milvine.v1.WatchTrainingRequest\x1a!.milvine.v1.WatchTrainingResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emilvine/v1/model_service.proto\x12\nmilvine.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x16milvine/v1/model.proto\x1a\x17milvine/v1/tuning.proto\"\xdc\x01\n\x11TrainModelRequest\x12\x18\n\ncatalog_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12-\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x17.milvine.v1.ModelConfigB\x04\xe2\x41\x01\x02\x12\x1a\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12*\n\x07holdout\x18\x04 \x01(\x0b\x32\x13.milvine.v1.HoldoutB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x65vent_types\x18\x05 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rprocess_count\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01\"\xd3\x02\n\x12TrainModelMetadata\x12\x12\n\ncatalog_id\x18\x01 \x01(\t\x12\x33\n\x05stage\x18\x02 \x01(\x0e\x32$.milvine.v1.TrainModelMetadata.Stage\x12\x10\n\x08progress\x18\x03 \x01(\x01\x12/\n\x0eholdout_epochs\x18\x04 \x03(\x0b\x32\x17.milvine.v1.EpochReport\x12\'\n\x06\x65pochs\x18\x05 \x03(\x0b\x32\x17.milvine.v1.EpochReport\"\x87\x01\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x11\n\rSTAGE_READING\x10\x01\x12\x19\n\x15STAGE_FITTING_HOLDOUT\x10\x02\x12\x14\n\x10STAGE_EVALUATING\x10\x03\x12\x11\n\rSTAGE_FITTING\x10\x04\x12\x10\n\x0cSTAGE_SAVING\x10\x05\"t\n\x14\x45valuateModelRequest\x12\x16\n\x08model_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\x07holdout\x18\x02 \x01(\x0b\x32\x13.milvine.v1.HoldoutB\x04\xe2\x41\x01\x01\x12\x18\n\nrelease_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\x8c\x02\n\x15\x45valuateModelMetadata\x12\x12\n\ncatalog_id\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x36\n\x05stage\x18\x03 \x01(\x0e\x32\'.milvine.v1.EvaluateModelMetadata.Stage\x12\x10\n\x08progress\x18\x04 \x01(\x01\x12\'\n\x06\x65pochs\x18\x05 \x03(\x0b\x32\x17.milvine.v1.EpochReport\"Z\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x11\n\rSTAGE_READING\x10\x01\x12\x11\n\rSTAGE_FITTING\x10\x02\x12\x14\n\x10STAGE_EVALUATING\x10\x03\"\xfd\x02\n\x10TuneModelRequest\x12\x18\n\ncatalog_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12-\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x17.milvine.v1.ModelConfigB\x04\xe2\x41\x01\x02\x12\x30\n\x05space\x18\x03 \x03(\x0b\x32\x1b.milvine.v1.SearchedSettingB\x04\xe2\x41\x01\x02\x12\x19\n\x0btrial_count\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12,\n\x06metric\x18\x05 \x01(\x0e\x32\x16.milvine.v1.TuneMetricB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x63utoff\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12*\n\x07holdout\x18\x07 \x01(\x0b\x32\x13.milvine.v1.HoldoutB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x65vent_types\x18\x08 \x03(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04seed\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x18\n\ntrain_best\x18\n \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x64isplay_name\x18\x0b \x01(\tB\x04\xe2\x41\x01\x01\"\x91\x02\n\x11TuneModelMetadata\x12\x12\n\ncatalog_id\x18\x01 \x01(\t\x12\x32\n\x05stage\x18\x02 \x01(\x0e\x32#.milvine.v1.TuneModelMetadata.Stage\x12\x10\n\x08progress\x18\x03 \x01(\x01\x12\x13\n\x0btrial_count\x18\x04 \x01(\x05\x12!\n\x06trials\x18\x05 \x03(\x0b\x32\x11.milvine.v1.Trial\x12%\n\nbest_trial\x18\x06 \x01(\x0b\x32\x11.milvine.v1.Trial\"C\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x11\n\rSTAGE_READING\x10\x01\x12\x10\n\x0cSTAGE_TRYING\x10\x02\")\n\x0fGetModelRequest\x12\x16\n\x08model_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"`\n\x11ListModelsRequest\x12\x18\n\ncatalog_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"P\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.milvine.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\",\n\x12\x44\x65leteModelRequest\x12\x16\n\x08model_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"4\n\x14WatchTrainingRequest\x12\x1c\n\x0eoperation_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x86\x01\n\x15WatchTrainingResponse\x12\x33\n\x05stage\x18\x01 \x01(\x0e\x32$.milvine.v1.TrainModelMetadata.Stage\x12\x10\n\x08progress\x18\x02 \x01(\x01\x12&\n\x05\x65poch\x18\x03 \x01(\x0b\x32\x17.milvine.v1.EpochReport2\x81\x05\n\x0cModelService\x12j\n\nTrainModel\x12\x1d.milvine.v1.TrainModelRequest\x1a\x1d.google.longrunning.Operation\"\x1e\xca\x41\x1b\n\x05Model\x12\x12TrainModelMetadata\x12h\n\tTuneModel\x12\x1c.milvine.v1.TuneModelRequest\x1a\x1d.google.longrunning.Operation\"\x1e\xca\x41\x1b\n\x06Tuning\x12\x11TuneModelMetadata\x12:\n\x08GetModel\x12\x1b.milvine.v1.GetModelRequest\x1a\x11.milvine.v1.Model\x12K\n\nListModels\x12\x1d.milvine.v1.ListModelsRequest\x1a\x1e.milvine.v1.ListModelsResponse\x12s\n\rEvaluateModel\x12 .milvine.v1.EvaluateModelRequest\x1a\x1d.google.longrunning.Operation\"!\xca\x41\x1e\n\x05Model\x12\x15\x45valuateModelMetadata\x12\x45\n\x0b\x44\x65leteModel\x12\x1e.milvine.v1.DeleteModelRequest\x1a\x16.google.protobuf.Empty\x12V\n\rWatchTraining\x12 .milvine.v1.WatchTrainingRequest\x1a!.milvine.v1.WatchTrainingResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,6 +46,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRAINMODELREQUEST'].fields_by_name['holdout']._serialized_options = b'\342A\001\001'
   _globals['_TRAINMODELREQUEST'].fields_by_name['event_types']._loaded_options = None
   _globals['_TRAINMODELREQUEST'].fields_by_name['event_types']._serialized_options = b'\342A\001\001'
+  _globals['_TRAINMODELREQUEST'].fields_by_name['process_count']._loaded_options = None
+  _globals['_TRAINMODELREQUEST'].fields_by_name['process_count']._serialized_options = b'\342A\001\001'
   _globals['_EVALUATEMODELREQUEST'].fields_by_name['model_id']._loaded_options = None
   _globals['_EVALUATEMODELREQUEST'].fields_by_name['model_id']._serialized_options = b'\342A\001\002'
   _globals['_EVALUATEMODELREQUEST'].fields_by_name['holdout']._loaded_options = None
@@ -93,35 +95,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELSERVICE'].methods_by_name['EvaluateModel']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['EvaluateModel']._serialized_options = b'\312A\036\n\005Model\022\025EvaluateModelMetadata'
   _globals['_TRAINMODELREQUEST']._serialized_start=195
-  _globals['_TRAINMODELREQUEST']._serialized_end=386
-  _globals['_TRAINMODELMETADATA']._serialized_start=389
-  _globals['_TRAINMODELMETADATA']._serialized_end=728
-  _globals['_TRAINMODELMETADATA_STAGE']._serialized_start=593
-  _globals['_TRAINMODELMETADATA_STAGE']._serialized_end=728
-  _globals['_EVALUATEMODELREQUEST']._serialized_start=730
-  _globals['_EVALUATEMODELREQUEST']._serialized_end=846
-  _globals['_EVALUATEMODELMETADATA']._serialized_start=849
-  _globals['_EVALUATEMODELMETADATA']._serialized_end=1117
-  _globals['_EVALUATEMODELMETADATA_STAGE']._serialized_start=1027
-  _globals['_EVALUATEMODELMETADATA_STAGE']._serialized_end=1117
-  _globals['_TUNEMODELREQUEST']._serialized_start=1120
-  _globals['_TUNEMODELREQUEST']._serialized_end=1501
-  _globals['_TUNEMODELMETADATA']._serialized_start=1504
-  _globals['_TUNEMODELMETADATA']._serialized_end=1777
-  _globals['_TUNEMODELMETADATA_STAGE']._serialized_start=1710
-  _globals['_TUNEMODELMETADATA_STAGE']._serialized_end=1777
-  _globals['_GETMODELREQUEST']._serialized_start=1779
-  _globals['_GETMODELREQUEST']._serialized_end=1820
-  _globals['_LISTMODELSREQUEST']._serialized_start=1822
-  _globals['_LISTMODELSREQUEST']._serialized_end=1918
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1920
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2000
-  _globals['_DELETEMODELREQUEST']._serialized_start=2002
-  _globals['_DELETEMODELREQUEST']._serialized_end=2046
-  _globals['_WATCHTRAININGREQUEST']._serialized_start=2048
-  _globals['_WATCHTRAININGREQUEST']._serialized_end=2100
-  _globals['_WATCHTRAININGRESPONSE']._serialized_start=2103
-  _globals['_WATCHTRAININGRESPONSE']._serialized_end=2237
-  _globals['_MODELSERVICE']._serialized_start=2240
-  _globals['_MODELSERVICE']._serialized_end=2881
+  _globals['_TRAINMODELREQUEST']._serialized_end=415
+  _globals['_TRAINMODELMETADATA']._serialized_start=418
+  _globals['_TRAINMODELMETADATA']._serialized_end=757
+  _globals['_TRAINMODELMETADATA_STAGE']._serialized_start=622
+  _globals['_TRAINMODELMETADATA_STAGE']._serialized_end=757
+  _globals['_EVALUATEMODELREQUEST']._serialized_start=759
+  _globals['_EVALUATEMODELREQUEST']._serialized_end=875
+  _globals['_EVALUATEMODELMETADATA']._serialized_start=878
+  _globals['_EVALUATEMODELMETADATA']._serialized_end=1146
+  _globals['_EVALUATEMODELMETADATA_STAGE']._serialized_start=1056
+  _globals['_EVALUATEMODELMETADATA_STAGE']._serialized_end=1146
+  _globals['_TUNEMODELREQUEST']._serialized_start=1149
+  _globals['_TUNEMODELREQUEST']._serialized_end=1530
+  _globals['_TUNEMODELMETADATA']._serialized_start=1533
+  _globals['_TUNEMODELMETADATA']._serialized_end=1806
+  _globals['_TUNEMODELMETADATA_STAGE']._serialized_start=1739
+  _globals['_TUNEMODELMETADATA_STAGE']._serialized_end=1806
+  _globals['_GETMODELREQUEST']._serialized_start=1808
+  _globals['_GETMODELREQUEST']._serialized_end=1849
+  _globals['_LISTMODELSREQUEST']._serialized_start=1851
+  _globals['_LISTMODELSREQUEST']._serialized_end=1947
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1949
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2029
+  _globals['_DELETEMODELREQUEST']._serialized_start=2031
+  _globals['_DELETEMODELREQUEST']._serialized_end=2075
+  _globals['_WATCHTRAININGREQUEST']._serialized_start=2077
+  _globals['_WATCHTRAININGREQUEST']._serialized_end=2129
+  _globals['_WATCHTRAININGRESPONSE']._serialized_start=2132
+  _globals['_WATCHTRAININGRESPONSE']._serialized_end=2266
+  _globals['_MODELSERVICE']._serialized_start=2269
+  _globals['_MODELSERVICE']._serialized_end=2910
 # @@protoc_insertion_point(module_scope)

@@ -32,10 +32,19 @@ class TrainModelRequest(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     HOLDOUT_FIELD_NUMBER: _builtins.int
     EVENT_TYPES_FIELD_NUMBER: _builtins.int
+    PROCESS_COUNT_FIELD_NUMBER: _builtins.int
     catalog_id: _builtins.str
     """The catalog to learn from."""
     display_name: _builtins.str
     """A name for people, at most 256 bytes, without U+0000."""
+    process_count: _builtins.int
+    """The processes that train the model together, each with its share of every
+    batch: on the processor they share the worker's cores, on GPUs each has one
+    of its own. From 1 to 64; 0 means 1. More than 1 is an INVALID_ARGUMENT for
+    als and ratings_mf, which don't learn by gradients. The operation fails
+    with FAILED_PRECONDITION where the worker trains on GPUs and has fewer, and
+    with ABORTED when one of the processes is ended.
+    """
     @_builtins.property
     def config(self) -> _model_pb2.ModelConfig:
         """The family and its settings."""
@@ -60,10 +69,11 @@ class TrainModelRequest(_message.Message):
         display_name: _builtins.str = ...,
         holdout: _model_pb2.Holdout | None = ...,
         event_types: _abc.Iterable[_builtins.str] | None = ...,
+        process_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "holdout", b"holdout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "config", b"config", "display_name", b"display_name", "event_types", b"event_types", "holdout", b"holdout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "config", b"config", "display_name", b"display_name", "event_types", b"event_types", "holdout", b"holdout", "process_count", b"process_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -362,6 +362,16 @@ CASES = [
         "INVALID_FIELD",
         ["config.sasrec.heads"],
     ),
+    *(
+        (
+            "ModelService/TrainModel",
+            {"catalog_id": "films", "config": {family: {}}, "process_count": count},
+            INVALID,
+            "INVALID_FIELD",
+            ["process_count"],
+        )
+        for family, count in (("bpr", -1), ("bpr", 65), ("als", 2), ("ratings_mf", 64))
+    ),
     (
         "ModelService/TuneModel",
         {"catalog_id": "nope", "config": {"als": {}}},

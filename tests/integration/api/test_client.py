@@ -276,6 +276,17 @@ async def test_train_each_family(api, catalog_id, family):
         await training.cancel()
 
 
+async def test_train_in_several_processes(api, catalog_id):
+    """A training asks for as many as it says, one by default, and errors name who can have more."""
+    for given, asked in (({}, 1), ({"process_count": 0}, 1), ({"process_count": 64}, 64)):
+        training = await api.client.train(catalog_id, bpr={}, **given)
+        row = api.records.operations.get(training.name.removeprefix("operations/"))
+        assert row.request["process_count"] == asked
+        await training.cancel()
+    error = await failed(api.client.train(catalog_id, als={}, process_count=2))
+    assert "must be 1 for als, is 2; several processes can train bpr, softmax_mf" in error.message
+
+
 @pytest.mark.parametrize("given", [{}, {"als": {}, "bpr": {}}, {"als": {}, "config": EMPTY}])
 async def test_one_family(api, given):
     """A training is of exactly one family."""

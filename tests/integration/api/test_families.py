@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import multiprocessing
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -184,6 +185,32 @@ async def test_a_training_is_cancelled(client, served, service):
     await swept(service)
     kept = {m.model_id async for c in client.catalogs() async for m in client.models(c.catalog_id)}
     assert {path.name for path in service.artifacts.iterdir()} == kept
+
+
+async def test_processes_train_the_model_of_one(client):
+    """A training that asks for two learns what one learns, fields of items included."""
+    await fill(client, "together")
+    given = {"two_tower": SETTINGS["two_tower"], "holdout": {"method": "METHOD_NONE"}}
+    losses = []
+    for number in (1, 2):
+        training = await client.train("together", **given, process_count=number)
+        losses.append([epoch.loss for epoch in (await training.result(SOON_S)).epochs])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+async def test_a_training_in_processes_is_cancelled(client, service):
+    """It ends soon with all its processes, and leaves nothing."""
+    await fill(client, "stopped")
+    for passes in (0, 1):
+        training = await client.train("stopped", bpr={"epochs": 1_000}, process_count=2)
+        async for progress in training.watch():
+            if progress.stage == "FITTING_HOLDOUT" and len(progress.epochs) >= passes:
+                await training.cancel()
+                break
+        assert (await failed(training.result(SOON_S))).reason == "OPERATION_CANCELLED"
+        assert multiprocessing.active_children() == []
+    assert [model async for model in client.models("stopped")] == []
+    await swept(service)
 
 
 async def swept(service: Service) -> None:

@@ -142,3 +142,37 @@ async def test_too_many_matches_are_only_counted(stores, active, monkeypatch):
 
     assert found.count == count
     assert found.pool is None
+
+
+async def known(matchings: Matchings, active):
+    """All items that the store has, once they were looked up."""
+    async with asyncio.timeout(TIMEOUT_S):
+        # The look-up tells nobody when it ends.
+        while (pool := matchings.known(active)) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    return pool
+
+
+async def test_all_items_are_known_once_they_were_looked_up(stores, active):
+    """Nobody waits: the first who asks starts the look-up."""
+    matchings = Matchings(stores.vectors)
+    spec = active.layout("item").scores
+    ids = await stores.vectors.match(spec, expression="", limit=9_999, timeout_s=TIMEOUT_S)
+
+    assert matchings.known(active) is None
+    assert (await known(matchings, active)).rows.tolist() == sorted(
+        active.served.items.rows(ids).tolist()
+    )
+
+
+async def test_nothing_is_known_of_a_new_revision_for_a_while(stores, active, monkeypatch):
+    """Where items change all the time they are not looked up all the time."""
+    matchings = Matchings(stores.vectors)
+    before = await known(matchings, active)
+    changed = replace(active, revision=active.revision + 1)
+
+    assert matchings.known(changed) is None
+    assert not matchings._looks
+    monkeypatch.setattr(matching, "REST_S", 0.0)
+
+    assert await known(matchings, changed) is not before

@@ -19,7 +19,7 @@ from milvine.filters import parse
 from milvine.models.serving import load_serving_model
 from milvine.releases.follow import carry_changes
 from milvine.retrieval import ActiveReleases, People, Popularity, Retriever
-from milvine.retrieval.search import MOST_FETCHED
+from milvine.retrieval.choice import MOST_FETCHED
 from milvine.text import same_encoder
 from milvine.vectors import CollectionSpec
 from tests.filter_oracle import evaluate

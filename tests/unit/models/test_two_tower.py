@@ -43,12 +43,12 @@ def _read(side: Side, fields: Sequence[Field]) -> pa.Table:
     return pa.table({name: [row[name] for row in rows[::-1]] for name in names})
 
 
-def _fitted(size: int = 20, **settings: Setting):
+def _fitted(size: int = 20, process_count: int = 1, **settings: Setting):
     kind = families["two_tower"]
     config = kind.config(SETTINGS | settings)
     dataset = dataset_of("two_tower", checkerboard(size))
     dataset = with_fields(dataset, kind.fields(config, CLUB), _read)
-    fitted = kind.fit(dataset, config, Run())
+    fitted = kind.fit(dataset, config, Run(process_count=process_count))
     return kind, config, dataset, fitted
 
 
@@ -102,6 +102,21 @@ def test_the_same_fields_give_the_same_bytes():
     """Training with fields is as repeatable as without."""
     first, second = (_fitted(seed=3, epochs=3)[3] for _ in range(2))
     assert all(np.array_equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
+
+
+def test_processes_learn_the_same_of_fields():
+    """Several read fields, and stand events against negatives of the whole batch, as one does."""
+    settings = {"epochs": 5, "batch_size": 30, "hard_negative_count": 2}
+    one, three = (_fitted(process_count=count, **settings)[3] for count in (1, 3))
+    losses = [[epoch.loss for epoch in fitted.epochs] for fitted in (one, three)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    # What all items have in common changes no loss: rounding alone moves it.
+    common = {"item_vectors", "new_items", "network.target_features.numbers.bias"}
+    assert one.tensors.keys() == three.tensors.keys()
+    for name in one.tensors.keys() - common:
+        np.testing.assert_allclose(three.tensors[name], one.tensors[name], rtol=1e-4, atol=1e-5)
+    apart = [vectors - vectors.mean(axis=0) for vectors in (one.item_vectors, three.item_vectors)]
+    np.testing.assert_allclose(apart[1], apart[0], rtol=1e-4, atol=1e-5)
 
 
 def test_fields_can_be_chosen_and_left_out():

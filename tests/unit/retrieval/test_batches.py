@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from milvine.domain.errors import InvalidArgument, Reason, Unavailable
-from milvine.retrieval.batches import Batches
+from milvine.retrieval.batches import TURNS, Batches
 
 
 class Store:
@@ -88,6 +88,24 @@ async def test_who_comes_right_after_a_batch_joins_the_next(store, batches):
     await asyncio.gather(first, second)
 
     assert store.batches == [("a", [1]), ("a", [2, 3])]
+
+
+async def test_the_next_batch_leaves_when_nobody_joins_any_more(store):
+    """Callers who come one after the other, some turns of the loop apart, are one batch."""
+    batches = Batches(store.ask, slots=1, most=400)
+    calls = [ask(batches, 0)]
+    await settle()
+    calls.append(ask(batches, 1))
+    await settle()
+    store.gate.set()
+    for number in range(2, 20):
+        for _ in range(TURNS // 2):
+            await asyncio.sleep(0)
+        calls.append(ask(batches, number))
+
+    await asyncio.gather(*calls)
+
+    assert [questions for _, questions in store.batches] == [[0], list(range(1, 20))]
 
 
 async def test_batches_have_a_size(store, batches):

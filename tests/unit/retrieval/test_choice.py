@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from milvine.domain.hit import SearchMethod
-from milvine.retrieval.search import MOST_SCORED, method_for
+from milvine.retrieval.choice import (
+    GLANCES,
+    LIMITS,
+    MOST_AT_A_GLANCE,
+    MOST_DROPPED,
+    glance,
+    limit_of,
+    method_for,
+)
+from milvine.retrieval.matching import MOST_SCORED
 
 INDEX, EXACT = SearchMethod.INDEX, SearchMethod.EXACT
 MANY = MOST_SCORED + 1
@@ -33,3 +42,23 @@ def test_the_table_of_cases(is_exact, total, matching, needed, method):
     found = method_for(is_exact=is_exact, total=total, matching=matching, needed=needed)
 
     assert found is method
+
+
+@pytest.mark.parametrize("is_shallow", [True, False])
+def test_the_first_look_holds_more_than_are_wanted(is_shallow):
+    """It is one of a few sizes, and leaves room for what is dropped before the rest is scored."""
+    for count in range(1, MOST_AT_A_GLANCE + 1):
+        first = glance(count, is_shallow=is_shallow)
+
+        assert first in GLANCES
+        assert first >= count + MOST_DROPPED
+    assert glance(MOST_AT_A_GLANCE + 1, is_shallow=is_shallow) == 0
+
+
+@pytest.mark.parametrize(
+    ("needed", "limit"), [(1, 128), (128, 128), (129, 512), (16_384, 16_384), (99_999, 16_384)]
+)
+def test_the_limit_is_the_least_that_is_enough(needed, limit):
+    """Of the sizes that searches share; over the greatest it is that."""
+    assert limit_of(needed) == limit
+    assert limit in LIMITS

@@ -15,6 +15,8 @@ from milvine.models.base import Family, ReadsFields
 from milvine.v1 import model_pb2, model_service_pb2
 
 Families = Mapping[str, Family[object]]
+MOST_PROCESSES = 64
+"""Of a training: more make the shares of a batch too small to be worth their while."""
 
 
 def training(
@@ -26,14 +28,28 @@ def training(
 ) -> TrainRequest:
     """The training that a request asks for, checked against the catalog and the family."""
     raise_all(evaluations.unknown_events(request.event_types, catalog, "event_types"))
+    config = checked_config(request.config, catalog, families)
     return TrainRequest(
         catalog_id=catalog.id,
         model_id=model_id,
-        config=checked_config(request.config, catalog, families),
+        config=config,
         holdout=evaluations.holdout(request.holdout, catalog),
         event_types=tuple(dict.fromkeys(request.event_types)),
         display_name=display_name(request.display_name, "display_name"),
+        process_count=_process_count(request.process_count, config.family, families),
     )
+
+
+def _process_count(asked: int, family: str, families: Families) -> int:
+    """How many processes train; raises InvalidArgument where the family can't have so many."""
+    if not 0 <= asked <= MOST_PROCESSES:
+        rule = f"must be from 1 to {MOST_PROCESSES}, or 0 for 1, is {asked}"
+        raise InvalidArgument.at("process_count", rule)
+    if asked > 1 and not families[family].is_parallel:
+        able = ", ".join(name for name, each in families.items() if each.is_parallel)
+        rule = f"must be 1 for {family}, is {asked}; several processes can train {able}"
+        raise InvalidArgument.at("process_count", rule)
+    return asked or 1
 
 
 def model_message(model: Model) -> model_pb2.Model:
