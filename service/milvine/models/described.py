@@ -16,6 +16,7 @@ from milvine.models.features import Features
 from milvine.models.fields import Encoding
 from milvine.models.spectral import Start
 from milvine.models.text_map import TextMap
+from milvine.models.validation import Validation
 
 FIELDS = {Side.ITEM: "item_fields", Side.USER: "user_fields"}
 """The tensors that hold how fields become features, and the settings that name them."""
@@ -55,6 +56,17 @@ class Described:
         item_map, items = TextMap.learned(items, begin.targets.cpu().numpy(), run.cancelled)
         user_map, users = TextMap.learned(users, _means(histories, begin), run.cancelled)
         return cls(items, users, {Side.ITEM: item_map, Side.USER: user_map})
+
+    def reread(self, validation: Validation | None) -> Validation | None:
+        """The validation with texts read once, not after each pass, nor in every process."""
+        features = validation.seen.features if validation else None
+        if validation is None or features is None or features.texts is None:
+            return validation
+        found = self.maps[Side.USER]
+        read = found.read(features) if found else replace(features, texts=None)
+        return Validation(
+            replace(validation.seen, features=read), replace(validation.held, features=None)
+        )
 
     def tensors(self, encodings: Mapping[Side, Encoding]) -> Tensors:
         """What an artifact keeps of how features are made."""

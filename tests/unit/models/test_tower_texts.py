@@ -45,12 +45,12 @@ def _read(side: Side, fields: Sequence[Field]) -> pa.Table:
     return pa.table({name: [row[name] for row in rows[::-1]] for name in names})
 
 
-def _fitted(size: int = 30, reader=READER, **settings: Setting):
+def _fitted(size: int = 30, reader=READER, process_count: int = 1, **settings: Setting):
     kind = families["two_tower"]
     config = kind.config(SETTINGS | settings)
     dataset = dataset_of("two_tower", checkerboard(size))
     dataset = with_fields(dataset, kind.fields(config, SHOP), _read, reader)
-    return kind, config, dataset, kind.fit(dataset, config, Run())
+    return kind, config, dataset, kind.fit(dataset, config, Run(process_count=process_count))
 
 
 def test_a_new_item_is_recommended_by_its_text():
@@ -177,6 +177,15 @@ def test_the_same_texts_give_the_same_bytes():
     assert all(np.array_equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
     other = _fitted(epochs=1, reader=text_encoder("hashing:128"))[2]
     assert fingerprint(other) != fingerprint(data)
+
+
+def test_processes_learn_the_same_of_texts():
+    """Several read texts, and validate by them, as one does; not one of them has the reader."""
+    settings = {"epochs": 3, "batch_size": 60, "patience": 2}
+    one, two = (_fitted(process_count=count, **settings)[3] for count in (1, 2))
+    for kind in ("loss", "metric"):
+        values = [[getattr(epoch, kind) for epoch in fitted.epochs] for fitted in (one, two)]
+        np.testing.assert_allclose(values[1], values[0], rtol=1e-3)
 
 
 def test_a_cancel_stops_the_reading_of_texts():
