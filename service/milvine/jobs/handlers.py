@@ -81,7 +81,8 @@ class _Tasks:
     def _train(self, request: TrainRequest, job: Job) -> None:
         made = self._made(request.model_id)  # a worker died between the model and the result
         if made is None:
-            with memory_told(request.config), self._checkpoints(job) as checkpoints:
+            told = memory_told(request.config, process_count=request.process_count)
+            with told, self._checkpoints(job) as checkpoints:
                 made = self._train_model(request, job, checkpoints)
         if made.divergence:
             raise FailedPrecondition(

@@ -18,8 +18,8 @@ _ALLOCATOR = "DefaultCPUAllocator"
 
 
 @contextmanager
-def memory_told(config: ModelConfig) -> Iterator[None]:
-    """Tell of memory that ran out with the settings that it grows with.
+def memory_told(config: ModelConfig, *, process_count: int = 1) -> Iterator[None]:
+    """Tell of memory that ran out with the settings that it grows with, and the processes.
 
     Raises:
         LimitReached: When the processor or the device had no more memory.
@@ -31,6 +31,8 @@ def memory_told(config: ModelConfig) -> Iterator[None]:
             raise
         settings = filled(config).settings
         sizes = [f"{name}, which is {settings[name]:,}" for name in _SIZES if name in settings]
+        if process_count > 1:
+            sizes.append(f"process_count, which is {process_count}")
         raise LimitReached(
             f"the training needs more memory than its worker has; lower {' or '.join(sizes)}, "
             "or let a worker with more memory train it",

@@ -43,6 +43,15 @@ def test_memory_that_runs_out_is_told(asks):
     )
 
 
+def test_processes_need_memory_each():
+    """Where several train, the error names their number as well."""
+    with (
+        pytest.raises(LimitReached, match=" or process_count, which is 4, or let a worker with"),
+        memory_told(CONFIG, process_count=4),
+    ):
+        raise MemoryError
+
+
 def test_other_errors_are_not_of_memory():
     """A fault of the code stays what it is."""
     with pytest.raises(RuntimeError, match="shapes"), memory_told(CONFIG):
