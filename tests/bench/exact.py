@@ -18,6 +18,7 @@ from milvine.models.serving import ServingModel, load_serving_model
 from milvine.models.vocabulary import Vocabulary
 from milvine.records import Records
 from milvine.settings import Settings
+from milvine.text import same_encoder
 
 _SCORES = 2**25
 """How many scores are held at once: 128 MB."""
@@ -41,7 +42,7 @@ class ExactRanking:
             events = records.interactions.scan(catalog.id)
         finally:
             records.close()
-        served = load_serving_model(Artifacts(settings.artifacts), model)
+        served = load_serving_model(Artifacts(settings.artifacts), model, same_encoder)
         histories = history_of(
             events,
             catalog,

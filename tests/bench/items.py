@@ -22,6 +22,7 @@ from milvine.domain.model import Holdout, HoldoutMethod, ModelConfig
 from milvine.domain.release import PublishRequest
 from milvine.models.serving import load_serving_model
 from milvine.records import Records
+from milvine.text import same_encoder
 from milvine.training import train
 from milvine.vectors import Vectors
 from tests.bench import synthetic
@@ -72,7 +73,9 @@ class World:
 
     def rows(self) -> list[dict[str, object]]:
         """The items as pymilvus takes them."""
-        served = load_serving_model(self.artifacts, self.records.models.get(self.model_id))
+        served = load_serving_model(
+            self.artifacts, self.records.models.get(self.model_id), same_encoder
+        )
         ids = served.items.ids.to_pylist()
         entities = {e.id: e for e in self.records.entities.get(synthetic.SHOP.id, Side.ITEM, ids)}
         vectors = served.item_vectors.tolist()

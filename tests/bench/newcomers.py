@@ -27,6 +27,7 @@ from milvine.domain.model import RankingMetrics
 from milvine.models import Run, Vocabulary, history_of
 from milvine.models.base import Dataset, Fitted, Histories
 from milvine.models.two_tower import TwoTower, TwoTowerConfig
+from milvine.text import same_encoder
 from milvine.training.dataset import build, with_fields
 from milvine.training.metrics import Tally
 from tests.bench import taste
@@ -113,7 +114,7 @@ def new_films(world: World) -> dict[str, float]:
     """How well films of fields alone are ranked for people who are known."""
     learned, held = world.parted("item_id", Side.ITEM)
     towers = Towers.fit(world, learned)
-    encoder = FAMILY.item_encoder(towers.config, towers.fitted.tensors)
+    encoder = FAMILY.item_encoder(towers.config, towers.fitted.tensors, same_encoder)
     if encoder is None:
         raise RuntimeError("the model learned no fields of films")
     ids = pc.unique(held["item_id"]).to_pylist()
@@ -133,7 +134,7 @@ def new_people(world: World) -> dict[str, float]:
     towers = Towers.fit(world, learned)
     ids = pc.unique(held["user_id"]).to_pylist()
     liked = _liked(held, towers.data.items, Vocabulary(ids))
-    encoding = FAMILY.encodings(towers.fitted.tensors)[Side.USER]
+    encoding = FAMILY.encodings(towers.fitted.tensors, same_encoder)[Side.USER]
     nothing = liked.keep(np.zeros(len(liked.items), bool))
     blank = replace(nothing, features=encoding.of(world.rows(Side.USER, ids)))
     found = _measured(towers.users(blank) @ towers.fitted.item_vectors.T, liked)

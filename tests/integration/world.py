@@ -15,6 +15,7 @@ from milvine.domain.interaction import INTERACTIONS
 from milvine.domain.model import Holdout, HoldoutMethod, Model, ModelConfig
 from milvine.domain.release import PublishRequest
 from milvine.models.serving import ServingModel, load_serving_model
+from milvine.text import same_encoder
 from milvine.training import train
 from tests.publishing import publish_by
 
@@ -115,7 +116,9 @@ def _make(stores, index: VectorIndex, config: ModelConfig, *, has_items: bool) -
         cancelled=lambda: False,
     )
     stores.records.models.create(model)
-    return World(catalog, items, seen, model, load_serving_model(stores.artifacts, model))
+    return World(
+        catalog, items, seen, model, load_serving_model(stores.artifacts, model, same_encoder)
+    )
 
 
 def _item(number: int) -> Entity:

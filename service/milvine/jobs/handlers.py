@@ -110,6 +110,7 @@ class _Tasks:
             report=job.report,
             cancelled=job.must_stop.is_set,
             read_fields=partial(self._records.entities.table, catalog.id),
+            reader=self._encoder,
             texts=read_texts(self._records, catalog, self._encoder),
             checkpoints=checkpoints,
             process_count=request.process_count,
@@ -134,7 +135,9 @@ class _Tasks:
             return None
 
     async def tune(self, job: Job) -> TuneResult:
-        return await _in_thread(lambda: search(self._records, job, device=self._device))
+        return await _in_thread(
+            lambda: search(self._records, job, device=self._device, reader=self._encoder)
+        )
 
     async def evaluate(self, job: Job) -> TrainResult:
         request = from_json(EvaluateRequest, job.operation.request)
@@ -157,6 +160,7 @@ class _Tasks:
                     job.report,
                     job.must_stop.is_set,
                     partial(self._records.entities.table, model.catalog_id),
+                    self._encoder,
                 ),
                 live=live,
             )

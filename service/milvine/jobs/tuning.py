@@ -12,10 +12,11 @@ from milvine.domain.tuning import best_of
 from milvine.jobs.payloads import TrainRequest, TuneRequest, TuneResult, from_json, to_json
 from milvine.jobs.runner import Job
 from milvine.records import Records
+from milvine.text import TextEncoder
 from milvine.training.tuning import TuneRun, best_config, tune
 
 
-def search(records: Records, job: Job, *, device: str) -> TuneResult:
+def search(records: Records, job: Job, *, device: str, reader: TextEncoder) -> TuneResult:
     """Try settings, and queue the training of the best where that is asked for.
 
     The row's progress has the trials of an attempt whose worker died; the search goes on from them.
@@ -24,6 +25,7 @@ def search(records: Records, job: Job, *, device: str) -> TuneResult:
         records: Where the interactions are.
         job: The operation.
         device: The torch device of the fits.
+        reader: Reads texts.
     """
     request = from_json(TuneRequest, job.operation.request)
     done = from_json(TuneProgress, job.operation.progress).trials
@@ -31,7 +33,7 @@ def search(records: Records, job: Job, *, device: str) -> TuneResult:
     read = request.plan.holdout.read(request.event_types)
     events = records.interactions.scan(catalog.id, event_types=read or None)
     read_fields = partial(records.entities.table, catalog.id)
-    run = TuneRun(device, job.report, job.must_stop.is_set, read_fields)
+    run = TuneRun(device, job.report, job.must_stop.is_set, read_fields, reader)
     trials = tune(events, catalog, request.plan, run, done)
     best = best_of(trials)
     if best is None:

@@ -20,6 +20,7 @@ from milvine.domain.errors import FailedPrecondition
 from milvine.domain.model import EpochReport, Setting
 from milvine.models.features import Features
 from milvine.models.fields import Encoding
+from milvine.models.texts import FindReader
 from milvine.models.vocabulary import Vocabulary
 
 Tensors: TypeAlias = Mapping[str, NDArray[np.generic]]
@@ -189,7 +190,11 @@ class ItemEncoder(Protocol):
     """How items that a model did not learn get vectors; safe to call from several threads."""
 
     def encode(self, items: Sequence[Fields]) -> NDArray[np.float32]:
-        """The vectors (items, dimension) of items by their fields; NaN where these say nothing."""
+        """The vectors (items, dimension) of items by their fields; NaN where these say nothing.
+
+        Raises:
+            FailedPrecondition: The reader of their texts is not installed here, or has changed.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +246,13 @@ class Family(Protocol[C]):
 class EncodesItems(Protocol[C_contra]):
     """A family that can give vectors to items that it did not learn."""
 
-    def item_encoder(self, config: C_contra, tensors: Tensors) -> ItemEncoder | None:
-        """The encoder of items that goes with fitted tensors; None where they hold none."""
+    def item_encoder(
+        self, config: C_contra, tensors: Tensors, find: FindReader
+    ) -> ItemEncoder | None:
+        """The encoder of items that goes with fitted tensors; None where they hold none.
+
+        `find` finds what reads texts, once one is to be read.
+        """
 
 
 @runtime_checkable
@@ -264,5 +274,8 @@ class ReadsFields(Protocol[C_contra]):
             InvalidArgument: The catalog does not declare one that the config names.
         """
 
-    def encodings(self, tensors: Tensors) -> Mapping[Side, Encoding]:
-        """How the fields become features, by the tensors of an artifact."""
+    def encodings(self, tensors: Tensors, find: FindReader) -> Mapping[Side, Encoding]:
+        """How the fields become features, by the tensors of an artifact.
+
+        `find` finds what reads texts, once one is to be read.
+        """

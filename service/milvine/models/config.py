@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 from milvine.domain.errors import InvalidArgument, Violation
 from milvine.domain.model import Setting
@@ -56,6 +56,21 @@ class _Names:
         return value
 
 
+@dataclass(frozen=True, slots=True)
+class _Flag:
+    def __str__(self) -> str:
+        return "true or false"
+
+    def holds(self, value: Setting) -> bool:
+        return isinstance(value, bool)
+
+    def typed(self, value: Setting) -> Setting:
+        return value
+
+
+_Kind: TypeAlias = _Range | _Names | _Flag
+
+
 def whole(default: int, low: int, high: int) -> int:
     """A field for a whole number."""
     return field(default=default, metadata={"range": _Range(low, high, is_whole=True)})
@@ -74,6 +89,11 @@ def names(default: str) -> str:
     return field(default=default, metadata={"range": _Names()})
 
 
+def flag(*, default: bool) -> bool:
+    """A field for whether something is done."""
+    return field(default=default, metadata={"range": _Flag()})
+
+
 def seed() -> int:
     """A field for the seed of everything random."""
     return whole(0, -(2**63), 2**63 - 1)
@@ -81,7 +101,7 @@ def seed() -> int:
 
 def read(config: type[C], family: str, settings: Mapping[str, Setting]) -> C:
     """The config of those settings; raises InvalidArgument naming each setting out of its range."""
-    ranges: dict[str, _Range | _Names] = {f.name: f.metadata["range"] for f in fields(config)}
+    ranges: dict[str, _Kind] = {f.name: f.metadata["range"] for f in fields(config)}
     if violations := list(_faults(ranges, f"config.{family}", settings)):
         raise InvalidArgument(violations)
     return config(**{name: ranges[name].typed(value) for name, value in settings.items()})
@@ -95,7 +115,7 @@ def must_divide(family: str, name: str, divisor: int, embedding_size: int) -> No
 
 
 def _faults(
-    ranges: Mapping[str, _Range | _Names], path: str, settings: Mapping[str, Setting]
+    ranges: Mapping[str, _Kind], path: str, settings: Mapping[str, Setting]
 ) -> Iterable[Violation]:
     for name, value in settings.items():
         if name not in ranges:

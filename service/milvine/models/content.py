@@ -67,6 +67,8 @@ class FittedMap:
     map: ContentMap
     explained: float
     """The share of the variance of item vectors that content explains, at most 1; leave-one-out."""
+    foretold: NDArray[np.float32]
+    """(n, dimension): what it tells of each item when it is fitted without it."""
 
 
 def fit_content_map(
@@ -98,8 +100,9 @@ def fit_content_map(
     best = min(fits, key=lambda fit: fit.squared_error)
     unscaled = axes @ best.coefficients
     scale = np.ones(len(centre))
+    foretold = item_vectors - best.residuals
     scale[:taste_dimension] = _lengthening(
-        item_vectors[:, :taste_dimension], (item_vectors - best.residuals)[:, :taste_dimension]
+        item_vectors[:, :taste_dimension], foretold[:, :taste_dimension]
     )
     weights = unscaled * scale
     offset = centre * scale - mean @ weights
@@ -107,6 +110,7 @@ def fit_content_map(
     return FittedMap(
         ContentMap(weights.astype(np.float32), offset.astype(np.float32)),
         1.0 - best.squared_error / variance,
+        (foretold * scale).astype(np.float32),
     )
 
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from milvine.models import texts as texts_of
+from milvine.models.texts import Texts
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
@@ -23,6 +26,8 @@ class Features:
     """How many different tokens there are."""
     numbers: NDArray[np.float32]
     """(rows, n): numbers and times, scaled to about 1; 0 where there is none."""
+    texts: Texts | None = None
+    """What is said of the rows; None where no text is read."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -31,7 +36,7 @@ class Features:
     def is_known(self) -> NDArray[np.bool_]:
         """(rows,): of which rows anything is known."""
         known: NDArray[np.bool_] = np.diff(self.offsets) > 0
-        return known
+        return known if self.texts is None else known | self.texts.is_known
 
     def take(self, rows: NDArray[np.integer]) -> Features:
         """Some rows, in their order."""
@@ -44,6 +49,7 @@ class Features:
             self.weights[places],
             self.token_count,
             self.numbers[rows],
+            None if self.texts is None else self.texts.take(rows),
         )
 
     @classmethod
@@ -67,4 +73,5 @@ class Features:
             np.concatenate([part.weights for part in parts]),
             parts[0].token_count,
             np.concatenate([part.numbers for part in parts]),
+            texts_of.joined([part.texts for part in parts], [len(part) for part in parts]),
         )

@@ -30,7 +30,7 @@ def begin(tower: FeatureTower, rows: Rows, values: Tensor, counts: Tensor) -> No
         values: The vectors that it is to say, (rows, d).
         counts: How much each row counts, (rows,).
     """
-    if not len(rows.tokens):
+    if not len(rows.tokens) and not rows.numbers.shape[1]:
         return
     problem = _Problem(rows, counts / counts.mean(), len(tower.tokens))
     with torch.no_grad():

@@ -4,13 +4,13 @@ Categories and members of lists are tokens: the most frequent values each have o
 the field share one. Numbers are scaled to median 0 and deviation 1, and stand in buckets of about
 equal size besides, each a token, for what they say is seldom a straight line. Whole numbers of few
 distinct values are categories, too. Times are numbers, and have their places in the year, the week
-and the day. What a row has no value for adds nothing.
+and the day. Texts to embed stay texts, one for a row. What a row has no value for adds nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TypeAlias
 
@@ -24,6 +24,7 @@ from milvine.domain.catalog import Field, FieldType
 from milvine.domain.entity import ARROW_TYPES, FieldValue, to_micros
 from milvine.domain.errors import InvalidArgument
 from milvine.models.features import Features
+from milvine.models.texts import FindReader, TextCode, TextReader
 
 ALL = "*"
 MOST_VALUES = 10_000
@@ -128,16 +129,30 @@ class Encoding:
     """How the fields of one side become features."""
 
     codes: tuple[FieldCode, ...]
+    text: TextCode | None = None
+    """The fields that are read as text; None for none."""
 
     @classmethod
-    def learned(cls, fields: Sequence[Field], table: pa.Table) -> Encoding:
-        """The encoding of fields whose values are the columns of a table."""
-        return cls(tuple(FieldCode.learned(f, _column(table, f.name)) for f in fields))
+    def learned(
+        cls, fields: Sequence[Field], table: pa.Table, reader: TextReader | None = None
+    ) -> Encoding:
+        """The encoding of fields whose values are the columns of a table.
+
+        The reader reads those with `embed_text`; without one they are left out.
+        """
+        names = tuple(field.name for field in fields if field.embed_text)
+        coded = (field for field in fields if not field.embed_text)
+        return cls(
+            tuple(FieldCode.learned(field, _column(table, field.name)) for field in coded),
+            TextCode.of(names, reader) if names and reader else None,
+        )
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """The fields."""
-        return tuple(Field(code.name, code.type) for code in self.codes)
+        """The fields, each once."""
+        types = dict.fromkeys(self.text.names if self.text else (), FieldType.STRING)
+        types |= {code.name: code.type for code in self.codes}
+        return tuple(Field(name, type_) for name, type_ in types.items())
 
     @property
     def token_count(self) -> int:
@@ -160,30 +175,41 @@ class Encoding:
             first += code.token_count
             if code.number_count:
                 numbers.append(code.numbers(column))
-        return _features(found, np.concatenate(numbers, axis=1).astype(np.float32), first)
+        features = _features(found, np.concatenate(numbers, axis=1).astype(np.float32), first)
+        return replace(features, texts=self.text.texts(table)) if self.text else features
 
     def of(self, rows: Sequence[Mapping[str, FieldValue]]) -> Features:
         """The features of rows that are not a table yet."""
         columns = {
-            code.name: pa.array(
-                [_plain(row.get(code.name)) for row in rows], ARROW_TYPES[code.type]
+            field.name: pa.array(
+                [_plain(row.get(field.name)) for row in rows], ARROW_TYPES[field.type]
             )
-            for code in self.codes
+            for field in self.fields
         }
         return self.features(pa.table(columns)) if columns else Features.none(len(rows))
 
     def packed(self) -> NDArray[np.uint8]:
         """The encoding as bytes, for an artifact."""
-        return np.frombuffer(orjson.dumps([asdict(code) for code in self.codes]), np.uint8)
+        values = {
+            "codes": [asdict(code) for code in self.codes],
+            "text": self.text.packed if self.text else None,
+        }
+        return np.frombuffer(orjson.dumps(values), np.uint8)
 
     @classmethod
-    def unpacked(cls, data: NDArray[np.generic]) -> Encoding:
-        """The encoding of bytes that `packed` made."""
-        return cls(tuple(_code(**values) for values in orjson.loads(data.tobytes())))
+    def unpacked(cls, data: NDArray[np.generic], find: FindReader) -> Encoding:
+        """The encoding of bytes that `packed` made; `find` finds the reader of its texts."""
+        values = orjson.loads(data.tobytes())
+        if isinstance(values, list):  # an artifact from before texts were read
+            values = {"codes": values, "text": None}
+        text = TextCode.unpacked(values["text"], find) if values["text"] else None
+        return cls(tuple(_code(**code) for code in values["codes"]), text)
 
 
 def chosen(declared: Sequence[Field], names: str, path: str) -> tuple[Field, ...]:
     """The fields of a setting: names with commas between them, or `*` for all but texts to embed.
+
+    A text that is named is a category.
 
     Raises:
         InvalidArgument: One is not declared; `path` is the setting's.
@@ -197,7 +223,7 @@ def chosen(declared: Sequence[Field], names: str, path: str) -> tuple[Field, ...
         raise InvalidArgument.at(
             path, f"{unknown[0]!r} is not a field of the catalog; declared are: {known}"
         )
-    return tuple(by_name[name] for name in dict.fromkeys(wanted))
+    return tuple(replace(by_name[name], embed_text=False) for name in dict.fromkeys(wanted))
 
 
 def _code(

@@ -26,6 +26,7 @@ from milvine.models.base import (
 from milvine.models.content import ContentMap
 from milvine.models.families import family_of
 from milvine.models.fields import Encoding
+from milvine.models.texts import FindReader
 from milvine.models.vocabulary import Vocabulary
 
 POPULARITY = "item_popularity"
@@ -109,8 +110,10 @@ class ServingModel:
         )
 
 
-def load_serving_model(artifacts: ModelStore, model: Model) -> ServingModel:
+def load_serving_model(artifacts: ModelStore, model: Model, find: FindReader) -> ServingModel:
     """Load a model to serve.
+
+    `find` finds what reads the texts of its items and users, once one is to be read.
 
     Raises:
         DataLoss: When its artifact is missing or damaged.
@@ -119,10 +122,10 @@ def load_serving_model(artifacts: ModelStore, model: Model) -> ServingModel:
     stored = artifacts.load(model.id)
     family = family_of(model.config)
     config = family.config(model.config.settings)
-    encodings = family.encodings(stored.tensors) if isinstance(family, ReadsFields) else {}
+    encodings = family.encodings(stored.tensors, find) if isinstance(family, ReadsFields) else {}
     item_encoder = None
     if isinstance(family, EncodesItems):
-        item_encoder = family.item_encoder(config, stored.tensors)
+        item_encoder = family.item_encoder(config, stored.tensors, find)
     counts = stored.tensors[POPULARITY].astype(np.int64, copy=False)
     return ServingModel(
         model=model,

@@ -48,8 +48,8 @@ class Towers(nn.Module):
         self.user_features = FeatureTower(
             of_users.token_count, of_users.numbers.shape[1], size, rng
         )
-        self.reads_items = bool(features.token_count)
-        self.reads_users = bool(of_users.token_count)
+        self.reads_items = _has_any(features)
+        self.reads_users = _has_any(of_users)
 
     def begin_items(self, rows: Rows, counts: Tensor) -> None:
         """Let the items' features say what they can of the start, and own vectors the rest.
@@ -86,6 +86,21 @@ class Towers(nn.Module):
         targets = self.targets if own is None else self.targets * own
         return self.sources + self.source_features(rows), targets + self.target_features(rows)
 
+    def new_items(self, rows: Rows) -> Tensor:
+        """(1 + d,): a factor and an offset by which new items are made of what features say.
+
+        What is learned for all items tells little of each, and new ones would hardly ever be among
+        the best. So they are spread as widely as known ones are, and around the same middle.
+        """
+        said, whole = self.target_features(rows), self.items(rows)[1]
+        spreads = [(v - v.mean(dim=0)).square().sum() for v in (whole, said)]
+        factor = (spreads[0] / spreads[1]).sqrt() if spreads[1] > 0 else spreads[1].new_ones(())
+        return torch.cat((factor[None], whole.mean(dim=0) - factor * said.mean(dim=0)))
+
     def top(self) -> Top:
         """The network on top of pooled histories."""
         return Top(self.first.weight, self.first.bias, self.second.weight)
+
+
+def _has_any(features: Features) -> bool:
+    return bool(features.token_count or features.numbers.shape[1])

@@ -7,7 +7,8 @@ with them, and puts a network on top; an event is predicted by the others of its
 the item's tower adds what the item is known by to a vector of its own, and an event stands against
 the items of the batch's other events, corrected for how often those occur.
 
-Declared fields of items and users are read by both towers. What is new has fields alone: an item
+Declared fields of items and users, and texts that describe them, are read by both towers. What is
+new has these alone: an item
 without interactions has the vector that its fields give, and so has a user without a history. As in
 Volkovs, Yu and Poutanen 2017, "DropoutNet: addressing cold start in recommender systems", section
 4.1, training leaves out what an item or a user has beside the fields now and then, so that the
@@ -16,13 +17,12 @@ fields learn to stand alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
-from numpy.typing import NDArray
 from torch import Tensor
 
 from milvine.domain.catalog import Catalog, Field
@@ -34,29 +34,30 @@ from milvine.models.base import (
     Dataset,
     Encoder,
     Feedback,
-    Fields,
     Fitted,
     Histories,
     ItemEncoder,
     Run,
     Tensors,
 )
-from milvine.models.batches import Batch, Negatives, Users, batch_of, item_counts
-from milvine.models.config import names, real, whole
-from milvine.models.feature_tower import FeatureTower, Rows
-from milvine.models.features import Features
+from milvine.models.batches import Batch, Negatives, Users, item_counts
+from milvine.models.config import flag, names, real, whole
+from milvine.models.described import FIELDS, TEXTS, Described
+from milvine.models.feature_tower import Rows
 from milvine.models.fields import ALL, Encoding, chosen
 from milvine.models.loop import learn
-from milvine.models.modules import load, stored
+from milvine.models.modules import stored
 from milvine.models.pooling import SOURCES
 from milvine.models.spectral import start
 from milvine.models.steps import Schedule
-from milvine.models.towers import Top, Towers
+from milvine.models.texts import FindReader
+from milvine.models.tower_encoders import NewItems, Pool, Reading, TowerEncoder
+from milvine.models.towers import Towers
 from milvine.models.validation import Validation, part
 
 _PATH = "config.two_tower"
-_FIELDS = {Side.ITEM: "item_fields", Side.USER: "user_fields"}
-"""The tensors that hold how fields become features."""
+_NEW_ITEMS = "new_items"
+"""The tensor (1 + d,) of how new items are made of what features say."""
 _SMALLEST_SHARE = 1e-9
 """Keeps the logarithm of a share finite."""
 
@@ -83,6 +84,13 @@ class TwoTowerConfig(Schedule):
     """The user fields to learn from, in the same way."""
     field_dropout: float = real(0.1, 0, 0.95)
     """How often an item or a history is left out, so that the fields stand alone."""
+    text: bool = flag(default=True)
+    """Whether texts to embed are learned from."""
+
+    @property
+    def pool(self) -> Pool:
+        """How users are made of histories."""
+        return Pool(self.strength_scale, self.shrinkage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +110,11 @@ class TwoTower:
         histories, validation = part(dataset.histories, config.patience, config.seed)
         item_count, size, seed = len(dataset.items), config.embedding_size, config.seed
         begin = start(histories, item_count, size, shrinkage=config.shrinkage, seed=seed, run=run)
-        features = dataset.item_features or Features.none(item_count)
-        of_users = histories.features or Features.none(len(histories))
+        told = Described.of(dataset, histories, begin, run, reads_texts=config.text)
         rng = torch.Generator().manual_seed(seed)
-        network = Towers(begin, features, of_users, rng).to(run.device)
+        network = Towers(begin, told.items, told.users, rng).to(run.device)
         users = Users(histories, run.device)
-        rows, user_rows = Rows.of(features, run.device), Rows.of(of_users, run.device)
+        rows, user_rows = Rows.of(told.items, run.device), Rows.of(told.users, run.device)
         counts = item_counts(histories, item_count, run.device)
         network.begin_users(user_rows, users.take(users.all))
         network.begin_items(rows, counts + config.shrinkage)
@@ -118,68 +125,49 @@ class TwoTower:
             rows,
             user_rows,
             Negatives(_shares(histories, item_count, config).to(run.device), item_count),
-            validation,
+            told.reread(validation),
+            told.tensors(dataset.encodings),
         )
         learned = learn(learner, config, run)
-        packed = {_FIELDS[side]: code.packed() for side, code in dataset.encodings.items()}
-        return Fitted({**learner.tensors(), **packed}, *learned)
+        return Fitted(learner.tensors(), *learned)
 
     def fields(self, config: TwoTowerConfig, catalog: Catalog) -> Mapping[Side, tuple[Field, ...]]:
         """The fields that it is to learn from; raises InvalidArgument for one not declared."""
         return {
-            Side.ITEM: chosen(catalog.item_fields, config.item_fields, f"{_PATH}.item_fields"),
-            Side.USER: chosen(catalog.user_fields, config.user_fields, f"{_PATH}.user_fields"),
+            side: (
+                *chosen(declared, names, f"{_PATH}.{FIELDS[side]}"),
+                *(field for field in declared if config.text and field.embed_text),
+            )
+            for side, declared, names in (
+                (Side.ITEM, catalog.item_fields, config.item_fields),
+                (Side.USER, catalog.user_fields, config.user_fields),
+            )
         }
 
-    def encodings(self, tensors: Tensors) -> Mapping[Side, Encoding]:
+    def encodings(self, tensors: Tensors, find: FindReader) -> Mapping[Side, Encoding]:
         """How the fields become features."""
         return {
-            side: Encoding.unpacked(tensors[name])
-            for side, name in _FIELDS.items()
+            side: Encoding.unpacked(tensors[name], find)
+            for side, name in FIELDS.items()
             if name in tensors
         }
 
     def encoder(self, config: TwoTowerConfig, tensors: Tensors) -> Encoder:
         """The encoder: the user's tower."""
-        names = ("network.first.weight", "network.first.bias", "network.second.weight")
-        first, bias, second = (_tensor(tensors[name]) for name in names)
-        tower = _tower(tensors, "user_features") if _FIELDS[Side.USER] in tensors else None
-        return _TwoTowerEncoder(_tensor(tensors[SOURCES]), Top(first, bias, second), tower, config)
+        reads = FIELDS[Side.USER] in tensors
+        fields = Reading.of(tensors, "user_features", TEXTS[Side.USER]) if reads else None
+        return TowerEncoder.of(tensors, fields, config.pool)
 
-    def item_encoder(self, config: TwoTowerConfig, tensors: Tensors) -> ItemEncoder | None:
+    def item_encoder(
+        self, config: TwoTowerConfig, tensors: Tensors, find: FindReader
+    ) -> ItemEncoder | None:
         """The item's tower, for items that are known by their fields alone."""
         del config
-        encoding = self.encodings(tensors).get(Side.ITEM)
-        return _NewItems(encoding, _tower(tensors, "target_features")) if encoding else None
-
-
-def _tower(tensors: Tensors, name: str) -> FeatureTower:
-    """A feature tower with the weights that an artifact has under that name."""
-    own = f"network.{name}."
-    weights = {"network." + k.removeprefix(own): v for k, v in tensors.items() if own in k}
-    token_count, size = weights["network.tokens"].shape
-    numbers = weights.get("network.numbers.weight")
-    number_count = 0 if numbers is None else numbers.shape[1]
-    tower = FeatureTower(token_count - 1, number_count, size, torch.Generator().manual_seed(0))
-    load(tower, weights)
-    return tower
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _NewItems:
-    encoding: Encoding
-    tower: FeatureTower
-
-    def encode(self, items: Sequence[Fields]) -> NDArray[np.float32]:
-        features = self.encoding.of(items)
-        with torch.inference_mode():
-            vectors: NDArray[np.float32] = self.tower(Rows.of(features, "cpu")).numpy()
-        return np.where(features.is_known[:, None], vectors, np.float32(np.nan))
-
-
-def _weights(batch: Batch, config: TwoTowerConfig) -> Tensor:
-    """(events,): how much each event weighs in its history."""
-    return 1.0 + config.strength_scale * batch.strengths.clamp(min=0.0).log1p()
+        encoding = self.encodings(tensors, find).get(Side.ITEM)
+        if encoding is None:
+            return None
+        reading = Reading.of(tensors, "target_features", TEXTS[Side.ITEM])
+        return NewItems(encoding, reading, tensors[_NEW_ITEMS])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,6 +179,8 @@ class _Learner:
     of_users: Rows
     negatives: Negatives
     validation: Validation | None
+    kept: Tensors
+    """What an artifact keeps beside the network."""
 
     def batches(self, rng: torch.Generator) -> Iterator[Batch]:
         return self.users.batches(self.config.batch_size, rng)
@@ -242,15 +232,15 @@ class _Learner:
         """(n, d): the users of some events (n,) without these, before the network on top."""
         sums, totals = self._without(batch, events, sources)
         if not self.network.reads_users:
-            return _pooled(sums, totals, None, self.config)
+            return self.config.pool.pooled(sums, totals, None)
         if kept is not None:
             sums, totals = sums * kept, totals * kept[:, 0]
         said: Tensor = self.network.user_features(self.of_users.take(batch.users))
-        return _pooled(sums, totals, said[batch.rows[events]], self.config)
+        return self.config.pool.pooled(sums, totals, said[batch.rows[events]])
 
     def _without(self, batch: Batch, events: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
         """The weighed sums (n, d) of the histories of some events (n,) without these, and (n,)."""
-        weights = _weights(batch, self.config)
+        weights = self.config.pool.weights(batch)
         sums = F.embedding_bag(
             batch.items, sources, batch.starts, mode="sum", per_sample_weights=weights
         )
@@ -263,10 +253,12 @@ class _Learner:
         """What an artifact keeps."""
         with torch.no_grad():
             sources, targets = self.network.items(self.features)
-        tensors = dict(stored(self.network))
+            tensors = {**self.kept, **stored(self.network)}
+            if self.network.reads_items:
+                tensors[_NEW_ITEMS] = self.network.new_items(self.features).cpu().numpy()
         del tensors["network.sources"], tensors["network.targets"]
         vectors = {ITEM_VECTORS: targets.detach(), SOURCES: sources.detach()}
-        return {**tensors, **{name: table.cpu().numpy() for name, table in vectors.items()}}
+        return {**tensors, **{n: table.cpu().numpy() for n, table in vectors.items()}}
 
     def metric(self) -> float | None:
         if self.validation is None:
@@ -295,52 +287,3 @@ def _shares(histories: Histories, item_count: int, config: TwoTowerConfig) -> Te
     drawn = np.minimum(config.events_per_user / histories.lengths.clip(min=1), 1.0)
     totals = np.bincount(histories.items, drawn[histories.users], minlength=item_count)
     return torch.from_numpy(totals / totals.sum()).float().clamp(min=_SMALLEST_SHARE)
-
-
-def _pooled(sums: Tensor, totals: Tensor, said: Tensor | None, config: TwoTowerConfig) -> Tensor:
-    """(n, d): users by the sums of their histories, their weights (n,), and what fields say.
-
-    Fields say of what kind the events of such users are, and stand for as many of them as
-    `shrinkage` where there are none; what a user did soon counts more.
-    """
-    pooled: Tensor = sums * (totals + config.shrinkage).clamp(min=1.0).rsqrt()[:, None]
-    if said is None:
-        return pooled
-    events = max(config.shrinkage, 1.0)
-    weights: Tensor = events**1.5 / (totals + events)
-    return pooled + said * weights[:, None]
-
-
-def _tensor(array: NDArray[np.generic]) -> Tensor:
-    return torch.from_numpy(np.require(array, np.float32, "W"))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _TwoTowerEncoder:
-    sources: Tensor
-    top: Top
-    fields: FeatureTower | None
-    """Reads the fields of users, where the model learned from any."""
-    config: TwoTowerConfig
-
-    @property
-    def dimension(self) -> int:
-        return self.sources.shape[1]
-
-    @property
-    def taste_dimension(self) -> int:
-        return self.dimension
-
-    def encode(self, histories: Histories) -> NDArray[np.float32]:
-        batch = batch_of(histories)
-        weights = _weights(batch, self.config)
-        with torch.inference_mode():
-            sums = F.embedding_bag(
-                batch.items, self.sources, batch.starts, mode="sum", per_sample_weights=weights
-            )
-            totals = torch.zeros(len(batch)).index_add(0, batch.rows, weights)
-            said = None
-            if self.fields is not None and histories.features is not None:
-                said = self.fields(Rows.of(histories.features, "cpu"))
-            vectors = self.top(_pooled(sums, totals, said, self.config))
-        return vectors.numpy()

@@ -32,7 +32,7 @@ from milvine.releases.rows import (
     read_metadata,
     read_users,
 )
-from milvine.text import TextEncoder, text_encoder
+from milvine.text import TextEncoder, same_encoder, text_encoder
 from milvine.vectors import CollectionSpec, Vectors
 from milvine.vectors.layout import Layout, layout, text_spec
 
@@ -188,7 +188,7 @@ class Builder:
         """Read what the collections will hold; blocks."""
         model = self._records.models.get(release.model_id)
         catalog = self._records.catalogs.get(release.catalog_id)
-        served = load_serving_model(self._artifacts, model)
+        served = load_serving_model(self._artifacts, model, same_encoder)
         metadata = {side: read_metadata(self._records, release, side) for side in Side}
         events = self._records.interactions.scan(catalog.id, event_types=model.event_types or None)
         return Source(

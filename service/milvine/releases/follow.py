@@ -27,6 +27,7 @@ from milvine.records import Change, Records
 from milvine.releases.placing import Placer
 from milvine.releases.rows import project, user_vectors
 from milvine.releases.texts import TextCarrier
+from milvine.text import same_encoder
 from milvine.vectors import Vectors
 from milvine.vectors.layout import Layout, layout
 
@@ -120,7 +121,7 @@ class Follower:
                 await self._hold()
 
     def _load_model(self, model_id: str) -> ServingModel:
-        return load_serving_model(self._artifacts, self._records.models.get(model_id))
+        return load_serving_model(self._artifacts, self._records.models.get(model_id), same_encoder)
 
     async def _is_behind(self, release: Release) -> bool:
         revision = await asyncio.to_thread(self._records.catalogs.revision, release.catalog_id)

@@ -24,6 +24,7 @@ from milvine.models.serving import ServingModel, load_serving_model
 from milvine.records import Records
 from milvine.retrieval.mapped import MappedItems
 from milvine.retrieval.plan import Scope
+from milvine.text import same_encoder
 from milvine.vectors.layout import Layout, layout
 
 MOST_OTHERS = 4
@@ -215,7 +216,7 @@ class ActiveReleases:
     def _load(self, catalog: Catalog, release_id: str, revision: int) -> Active:
         release = self._records.releases.get(release_id)
         model = self._records.models.get(release.model_id)
-        served = load_serving_model(self._artifacts, model)
+        served = load_serving_model(self._artifacts, model, same_encoder)
         return Active(catalog, release, served, model.event_types, revision)
 
 

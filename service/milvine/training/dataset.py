@@ -20,6 +20,7 @@ from milvine.models.base import Dataset, Feedback, Histories, ReadsFields
 from milvine.models.families import family_of
 from milvine.models.fields import Encoding
 from milvine.models.histories import history_of, teaches
+from milvine.models.texts import TextReader
 from milvine.models.vocabulary import Vocabulary
 
 _NOTHING_LIKED = (
@@ -66,7 +67,11 @@ def build(events: pa.Table, catalog: Catalog, feedback: Feedback) -> Dataset:
 
 
 def dataset_of(
-    events: pa.Table, catalog: Catalog, config: ModelConfig, read: ReadFields | None
+    events: pa.Table,
+    catalog: Catalog,
+    config: ModelConfig,
+    read: ReadFields | None,
+    reader: TextReader | None = None,
 ) -> Dataset:
     """The data set that a config learns from: what users did, and the fields that it reads.
 
@@ -75,6 +80,7 @@ def dataset_of(
         catalog: Declares the event types and fields.
         config: The family and its settings.
         read: Reads fields; None: there is nothing to read.
+        reader: Reads texts; None: they are left out.
 
     Raises:
         InvalidArgument: The config names a field that is not declared.
@@ -84,11 +90,15 @@ def dataset_of(
     dataset = build(events, catalog, family.learns_from)
     if read is None or not isinstance(family, ReadsFields):
         return dataset
-    return with_fields(dataset, family.fields(family.config(config.settings), catalog), read)
+    fields = family.fields(family.config(config.settings), catalog)
+    return with_fields(dataset, fields, read, reader)
 
 
 def with_fields(
-    dataset: Dataset, fields: Mapping[Side, Sequence[Field]], read: ReadFields
+    dataset: Dataset,
+    fields: Mapping[Side, Sequence[Field]],
+    read: ReadFields,
+    reader: TextReader | None = None,
 ) -> Dataset:
     """The data set with what the catalog says of its items and users.
 
@@ -96,12 +106,17 @@ def with_fields(
         dataset: What users did.
         fields: The fields of each side to learn from.
         read: Reads them.
+        reader: Reads those with `embed_text`; None: they are left out.
     """
     vocabularies = {Side.ITEM: dataset.items, Side.USER: dataset.users}
     features, encodings = {}, {}
-    for side in (side for side in Side if fields[side]):
-        rows = _in_order(read(side, fields[side]), vocabularies[side])
-        encodings[side] = Encoding.learned(fields[side], rows)
+    wanted = {
+        side: [field for field in fields[side] if reader or not field.embed_text] for side in Side
+    }
+    for side in (side for side in Side if wanted[side]):
+        columns = list({field.name: field for field in wanted[side]}.values())
+        rows = _in_order(read(side, columns), vocabularies[side])
+        encodings[side] = Encoding.learned(wanted[side], rows, reader)
         features[side] = encodings[side].features(rows)
     histories = replace(dataset.histories, features=features.get(Side.USER))
     return replace(
@@ -145,6 +160,8 @@ def fingerprint(dataset: Dataset) -> str:
         if features is not None:
             for array in (features.offsets, features.tokens, features.weights, features.numbers):
                 digest.update(array.tobytes())
+        if features is not None and features.texts is not None:
+            digest.update(features.texts.digest)
     return digest.hexdigest()
 
 

@@ -18,7 +18,9 @@ from milvine.domain.progress import EvaluateProgress, EvaluateStage
 from milvine.models.base import Dataset, Encoder, IsCancelled, Run
 from milvine.models.families import family_of
 from milvine.models.serving import ModelStore, load_serving_model
+from milvine.models.texts import TextReader
 from milvine.models.vocabulary import Vocabulary
+from milvine.text import same_encoder
 from milvine.training.dataset import ReadFields, build, dataset_of, with_user_features
 from milvine.training.evaluation import evaluate
 from milvine.training.holdout import part, with_history
@@ -38,6 +40,7 @@ class Measuring:
     cancelled: IsCancelled
     """Asked often enough that a cancel takes effect within a second."""
     read_fields: ReadFields | None = None
+    reader: TextReader | None = None
     """Reads users and items, for families that learn from their fields; None: there is nothing."""
 
 
@@ -82,11 +85,11 @@ def measure(
     feedback = family_of(model.config).learns_from
     fits_anew = model.has_learned(holdout)
     if fits_anew:
-        dataset = dataset_of(events, catalog, model.config, measuring.read_fields)
+        dataset = dataset_of(events, catalog, model.config, measuring.read_fields, measuring.reader)
         train, held_out = part(dataset, events, catalog, feedback, holdout)
         ranker = _fitted(with_history(train), model.config, measuring)
     else:
-        served = load_serving_model(measuring.artifacts, model)
+        served = load_serving_model(measuring.artifacts, model, same_encoder)
         ranker = _Ranker(served.encoder, served.item_vectors)
         dataset = _led_by(served.items, build(events, catalog, feedback))
         if measuring.read_fields is not None:

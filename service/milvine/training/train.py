@@ -29,6 +29,7 @@ from milvine.domain.progress import TrainProgress, TrainStage
 from milvine.models.base import Dataset, Fitted, IsCancelled, Run
 from milvine.models.families import family_of, filled
 from milvine.models.serving import POPULARITY
+from milvine.models.texts import TextReader
 from milvine.training.content import ItemTexts, Learned, LearnedContent, learn_content
 from milvine.training.dataset import ReadFields, dataset_of, fingerprint, popularity
 from milvine.training.evaluation import evaluate
@@ -49,6 +50,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     report: Callable[[TrainProgress], None],
     cancelled: IsCancelled,
     read_fields: ReadFields | None = None,
+    reader: TextReader | None = None,
     texts: ItemTexts | None = None,
     checkpoints: str = "",
     process_count: int = 1,
@@ -69,6 +71,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
         cancelled: Asked often enough that a cancel takes effect within a second.
         read_fields: Reads items and users, for families that learn from their fields; None: there
             is nothing to read.
+        reader: Reads texts, for families that learn from them; None: they are left out.
         texts: What items say; with it, the model learns where items without interactions belong.
         checkpoints: The folder among the artifacts where its fits keep their state, and go on from
             what they find; empty: nowhere. Whoever gives it removes it.
@@ -91,7 +94,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     keeper = _Keeper(artifacts, checkpoints, config, device) if checkpoints else None
     work = _Work(config, holdout, device, process_count, report, cancelled, keeper)
     report(TrainProgress(TrainStage.READING, 0.0))
-    dataset = dataset_of(table, catalog, config, read_fields)
+    dataset = dataset_of(table, catalog, config, read_fields, reader)
     is_measured = holdout.method is not HoldoutMethod.NONE
     measured = work.measure(dataset, table, catalog) if is_measured else None
     if measured is not None and measured.fit.divergence:
@@ -99,7 +102,7 @@ def train(  # noqa: PLR0913 - each is one thing that a training needs
     else:
         if event_types and holdout.method is HoldoutMethod.GIVEN:
             taught = pc.is_in(table["event_type"], value_set=pa.array(event_types, pa.string()))
-            dataset = dataset_of(table.filter(taught), catalog, config, read_fields)
+            dataset = dataset_of(table.filter(taught), catalog, config, read_fields, reader)
         fit = work.fit(dataset, TrainStage.FITTING)
     work.step(TrainStage.SAVING)
     content = work.learn_content(texts, dataset, fit.fitted) if texts else None

@@ -36,6 +36,7 @@ from milvine.domain.progress import TuneProgress, TuneStage
 from milvine.domain.tuning import Choices, Searched, Trial, TunePlan, best_of
 from milvine.models.base import Dataset, Histories, IsCancelled, Run
 from milvine.models.families import family_of, filled
+from milvine.models.texts import TextReader
 from milvine.training.dataset import ReadFields, dataset_of
 from milvine.training.evaluation import evaluate
 from milvine.training.holdout import part, with_history
@@ -74,7 +75,7 @@ def tune(
     """
     run.report(TuneProgress(TuneStage.READING, 0.0, tuple(done)))
     feedback = family_of(plan.config).learns_from
-    dataset = dataset_of(events, catalog, plan.config, run.read_fields)
+    dataset = dataset_of(events, catalog, plan.config, run.read_fields, run.reader)
     bench = _Bench(plan, *part(dataset, events, catalog, feedback, plan.holdout), run)
     if not len(bench.held_out.items):
         raise _nothing_held_out(catalog)
@@ -98,6 +99,8 @@ class TuneRun:
     """Asked often enough that a cancel takes effect within a second."""
     read_fields: ReadFields | None = None
     """Reads items and users, for families that learn from their fields; None: there is nothing."""
+    reader: TextReader | None = None
+    """Reads texts, for families that learn from them; None: they are left out."""
 
 
 def proposed(plan: TunePlan, trials: Sequence[Trial]) -> Mapping[str, Setting]:

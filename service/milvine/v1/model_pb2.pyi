@@ -987,6 +987,7 @@ class TwoTowerConfig(_message.Message):
     ITEM_FIELDS_FIELD_NUMBER: _builtins.int
     USER_FIELDS_FIELD_NUMBER: _builtins.int
     FIELD_DROPOUT_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
     embedding_size: _builtins.int
     """The dimensions of the embeddings, 1 to 2,048. Default 64."""
     epochs: _builtins.int
@@ -1037,6 +1038,11 @@ class TwoTowerConfig(_message.Message):
     so that these stand alone where there is no more, 0 to 0.95. Without fields
     it does nothing. Default 0.1.
     """
+    text: _builtins.bool
+    """Whether the texts that describe items and users, the declared fields with
+    `embed_text`, are learned from too, by MILVINE_TEXT_ENCODER of the worker.
+    Where fewer than 10 say something, it does nothing. Default true.
+    """
     def __init__(
         self,
         *,
@@ -1054,10 +1060,11 @@ class TwoTowerConfig(_message.Message):
         item_fields: _builtins.str | None = ...,
         user_fields: _builtins.str | None = ...,
         field_dropout: _builtins.float | None = ...,
+        text: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_events_per_user", b"_events_per_user", "_field_dropout", b"_field_dropout", "_hard_negative_count", b"_hard_negative_count", "_item_fields", b"_item_fields", "_learning_rate", b"_learning_rate", "_patience", b"_patience", "_regularization", b"_regularization", "_seed", b"_seed", "_shrinkage", b"_shrinkage", "_strength_scale", b"_strength_scale", "_user_fields", b"_user_fields", "batch_size", b"batch_size", "embedding_size", b"embedding_size", "epochs", b"epochs", "events_per_user", b"events_per_user", "field_dropout", b"field_dropout", "hard_negative_count", b"hard_negative_count", "item_fields", b"item_fields", "learning_rate", b"learning_rate", "patience", b"patience", "regularization", b"regularization", "seed", b"seed", "shrinkage", b"shrinkage", "strength_scale", b"strength_scale", "user_fields", b"user_fields"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_events_per_user", b"_events_per_user", "_field_dropout", b"_field_dropout", "_hard_negative_count", b"_hard_negative_count", "_item_fields", b"_item_fields", "_learning_rate", b"_learning_rate", "_patience", b"_patience", "_regularization", b"_regularization", "_seed", b"_seed", "_shrinkage", b"_shrinkage", "_strength_scale", b"_strength_scale", "_text", b"_text", "_user_fields", b"_user_fields", "batch_size", b"batch_size", "embedding_size", b"embedding_size", "epochs", b"epochs", "events_per_user", b"events_per_user", "field_dropout", b"field_dropout", "hard_negative_count", b"hard_negative_count", "item_fields", b"item_fields", "learning_rate", b"learning_rate", "patience", b"patience", "regularization", b"regularization", "seed", b"seed", "shrinkage", b"shrinkage", "strength_scale", b"strength_scale", "text", b"text", "user_fields", b"user_fields"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_events_per_user", b"_events_per_user", "_field_dropout", b"_field_dropout", "_hard_negative_count", b"_hard_negative_count", "_item_fields", b"_item_fields", "_learning_rate", b"_learning_rate", "_patience", b"_patience", "_regularization", b"_regularization", "_seed", b"_seed", "_shrinkage", b"_shrinkage", "_strength_scale", b"_strength_scale", "_user_fields", b"_user_fields", "batch_size", b"batch_size", "embedding_size", b"embedding_size", "epochs", b"epochs", "events_per_user", b"events_per_user", "field_dropout", b"field_dropout", "hard_negative_count", b"hard_negative_count", "item_fields", b"item_fields", "learning_rate", b"learning_rate", "patience", b"patience", "regularization", b"regularization", "seed", b"seed", "shrinkage", b"shrinkage", "strength_scale", b"strength_scale", "user_fields", b"user_fields"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_embedding_size", b"_embedding_size", "_epochs", b"_epochs", "_events_per_user", b"_events_per_user", "_field_dropout", b"_field_dropout", "_hard_negative_count", b"_hard_negative_count", "_item_fields", b"_item_fields", "_learning_rate", b"_learning_rate", "_patience", b"_patience", "_regularization", b"_regularization", "_seed", b"_seed", "_shrinkage", b"_shrinkage", "_strength_scale", b"_strength_scale", "_text", b"_text", "_user_fields", b"_user_fields", "batch_size", b"batch_size", "embedding_size", b"embedding_size", "epochs", b"epochs", "events_per_user", b"events_per_user", "field_dropout", b"field_dropout", "hard_negative_count", b"hard_negative_count", "item_fields", b"item_fields", "learning_rate", b"learning_rate", "patience", b"patience", "regularization", b"regularization", "seed", b"seed", "shrinkage", b"shrinkage", "strength_scale", b"strength_scale", "text", b"text", "user_fields", b"user_fields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
@@ -1085,6 +1092,8 @@ class TwoTowerConfig(_message.Message):
     _WhichOneofArgType__shrinkage: _TypeAlias = _typing.Literal["_shrinkage", b"_shrinkage"]  # noqa: Y015
     _WhichOneofReturnType__strength_scale: _TypeAlias = _typing.Literal["strength_scale"]  # noqa: Y015
     _WhichOneofArgType__strength_scale: _TypeAlias = _typing.Literal["_strength_scale", b"_strength_scale"]  # noqa: Y015
+    _WhichOneofReturnType__text: _TypeAlias = _typing.Literal["text"]  # noqa: Y015
+    _WhichOneofArgType__text: _TypeAlias = _typing.Literal["_text", b"_text"]  # noqa: Y015
     _WhichOneofReturnType__user_fields: _TypeAlias = _typing.Literal["user_fields"]  # noqa: Y015
     _WhichOneofArgType__user_fields: _TypeAlias = _typing.Literal["_user_fields", b"_user_fields"]  # noqa: Y015
     @_typing.overload
@@ -1113,6 +1122,8 @@ class TwoTowerConfig(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__shrinkage) -> _WhichOneofReturnType__shrinkage | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__strength_scale) -> _WhichOneofReturnType__strength_scale | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__text) -> _WhichOneofReturnType__text | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__user_fields) -> _WhichOneofReturnType__user_fields | None: ...
 

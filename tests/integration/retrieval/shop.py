@@ -25,7 +25,7 @@ from milvine.retrieval import (
     Retriever,
     TextSearch,
 )
-from milvine.text import text_encoder
+from milvine.text import same_encoder, text_encoder
 from milvine.training import read_texts, train
 from tests.publishing import publish_by
 
@@ -87,7 +87,7 @@ class Shop:
 
     async def follow(self) -> None:
         model = self.stores.records.models.get(self.release.model_id)
-        served = load_serving_model(self.stores.artifacts, model)
+        served = load_serving_model(self.stores.artifacts, model, same_encoder)
         await carry_changes(self.stores.records, self.stores.vectors, self.release, served)
 
     async def vectors_of(self, retriever, *ids: str) -> dict[str, np.ndarray]:

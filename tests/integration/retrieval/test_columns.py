@@ -17,6 +17,7 @@ from milvine.models.serving import load_serving_model
 from milvine.records import Records
 from milvine.retrieval import Active
 from milvine.retrieval.columns import Columns
+from milvine.text import same_encoder
 from tests.made_model import store_model
 
 YEAR, AUTHOR = Field("year", FieldType.INT64), Field("author", FieldType.STRING)
@@ -45,7 +46,7 @@ def active(records, tmp_path):
     artifacts = Artifacts(str(tmp_path / "artifacts"))
     model = store_model(records, artifacts, "c", IDS, np.eye(50, 4, dtype=np.float32))
     release = Release("r", "c", model.id, ReleaseState.READY, (YEAR, AUTHOR), (), VectorIndex())
-    served = load_serving_model(artifacts, model)
+    served = load_serving_model(artifacts, model, same_encoder)
     yield Active(records.catalogs.get("c"), release, served, (), records.catalogs.revision("c"))
     artifacts.close()
 

@@ -22,6 +22,7 @@ from milvine.domain.release import PublishRequest
 from milvine.models.serving import load_serving_model
 from milvine.releases.follow import carry_changes
 from milvine.retrieval import ActiveReleases, MappedItems, People, Popularity, Retriever
+from milvine.text import same_encoder
 from milvine.training import train
 from tests.integration.api.conftest import RecordsOnly
 from tests.integration.conftest import open_stores
@@ -160,7 +161,7 @@ async def client(stores):
 async def follow(stores, cinema):
     """Carry what was written into the release, as a worker does."""
     release = stores.records.releases.get(cinema.release_id)
-    served = load_serving_model(stores.artifacts, cinema.model)
+    served = load_serving_model(stores.artifacts, cinema.model, same_encoder)
     await carry_changes(stores.records, stores.vectors, release, served)
 
 

@@ -34,6 +34,7 @@ from milvine.retrieval import (
     search,
 )
 from milvine.retrieval.popularity import FALLBACK
+from milvine.text import same_encoder
 from tests.filter_oracle import evaluate
 from tests.integration.api.conftest import RecordsOnly
 from tests.integration.conftest import open_stores
@@ -453,7 +454,9 @@ async def test_changes_of_items_count(stores):
 async def follow(stores, shop):
     """Carry what changed into the release."""
     release = stores.records.releases.get(shop.release_id)
-    served = load_serving_model(stores.artifacts, stores.records.models.get(release.model_id))
+    served = load_serving_model(
+        stores.artifacts, stores.records.models.get(release.model_id), same_encoder
+    )
     await carry_changes(stores.records, stores.vectors, release, served)
 
 

@@ -20,6 +20,7 @@ from milvine.models.serving import load_serving_model
 from milvine.releases.follow import carry_changes
 from milvine.retrieval import ActiveReleases, People, Popularity, Retriever
 from milvine.retrieval.choice import MOST_FETCHED
+from milvine.text import same_encoder
 from milvine.vectors import CollectionSpec
 from tests.filter_oracle import evaluate
 from tests.integration.conftest import open_stores
@@ -319,6 +320,8 @@ async def ids_of(retriever, asked) -> list[str]:
 async def follow(stores, shop: Shop) -> None:
     """Carry changes as a worker does, and wait until reads see them."""
     release = stores.records.releases.get(shop.release_id)
-    served = load_serving_model(stores.artifacts, stores.records.models.get(release.model_id))
+    served = load_serving_model(
+        stores.artifacts, stores.records.models.get(release.model_id), same_encoder
+    )
     await carry_changes(stores.records, stores.vectors, release, served)
     await stores.vectors.count(release.collection(Side.ITEM), timeout_s=TIMEOUT_S)

@@ -14,6 +14,7 @@ from milvine.domain.catalog import Field, FieldType
 from milvine.domain.entity import ARROW_TYPES, to_micros
 from milvine.models.features import Features
 from milvine.models.fields import BUCKETS, Encoding
+from milvine.text import same_encoder
 
 FIELDS = tuple(Field(kind.lower(), kind) for kind in FieldType)
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -55,7 +56,7 @@ def same(first: Features, second: Features) -> bool:
 def test_rows_are_encoded_alike_in_training_and_later(known, asked):
     """A scan, a request and an encoding out of an artifact agree; numbers stay small."""
     encoding = Encoding.learned(FIELDS, table(known))
-    kept = Encoding.unpacked(encoding.packed())
+    kept = Encoding.unpacked(encoding.packed(), same_encoder)
 
     features = encoding.features(table(asked))
 

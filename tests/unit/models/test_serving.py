@@ -10,6 +10,7 @@ import pytest
 from milvine.artifacts import Artifacts
 from milvine.domain.model import Holdout, ModelConfig
 from milvine.models import families, history_of, load_serving_model
+from milvine.text import same_encoder
 from milvine.training import train
 from tests.unit.models.worlds import CATALOG, LEARNT, checkerboard, table
 from tests.unit.retrieval.served import served_checkerboard
@@ -32,7 +33,7 @@ def test_served_model_knows_what_training_knew(family, tmp_path: Path):
         report=lambda _: None,
         cancelled=lambda: False,
     )
-    served = load_serving_model(artifacts, model)
+    served = load_serving_model(artifacts, model, same_encoder)
     own = table([row for row in rows if row[0] == "u03"])
     history = history_of(own, CATALOG, served.feedback, items=served.items)
     scores = served.item_vectors @ served.encoder.encode(history)[0]

@@ -12,10 +12,11 @@ import pytest
 from milvine.domain.catalog import Field, FieldType
 from milvine.domain.entity import Side
 from milvine.domain.errors import InvalidArgument
-from milvine.domain.model import Setting
+from milvine.domain.model import EpochReport, Setting
 from milvine.models import Run, families
+from milvine.text import same_encoder
 from milvine.training.dataset import with_fields
-from tests.unit.models.worlds import CATALOG, checkerboard, dataset_of, encode, fit
+from tests.unit.models.worlds import CATALOG, checkerboard, dataset_of, encode, fit, low_rank
 
 SETTINGS = {"embedding_size": 8, "epochs": 60, "learning_rate": 0.02}
 
@@ -55,7 +56,7 @@ def test_a_new_item_is_recommended_by_its_fields():
     """Items that no one has had are ranked by what they are known by."""
     kind, config, dataset, fitted = _fitted()
     users = kind.encoder(config, fitted.tensors).encode(dataset.histories)
-    new = kind.item_encoder(config, fitted.tensors).encode([_item(0), _item(1)])
+    new = kind.item_encoder(config, fitted.tensors, same_encoder).encode([_item(0), _item(1)])
     scores = users @ new.T
     even_users = np.arange(20) % 2 == 0
     assert (scores[even_users, 0] > scores[even_users, 1]).all()
@@ -65,7 +66,7 @@ def test_a_new_item_is_recommended_by_its_fields():
 def test_an_item_of_which_nothing_is_known_has_no_vector():
     """Fields that are missing or of another model give none; a new value gives one."""
     kind, config, _, fitted = _fitted()
-    encoder = kind.item_encoder(config, fitted.tensors)
+    encoder = kind.item_encoder(config, fitted.tensors, same_encoder)
     vectors = encoder.encode([{}, {"other": 3}, {"colour": "never seen"}])
     assert np.isnan(vectors).all(axis=1).tolist() == [True, True, False]
     assert encoder.encode([]).shape == (0, 8)
@@ -74,7 +75,7 @@ def test_an_item_of_which_nothing_is_known_has_no_vector():
 def test_a_new_user_is_placed_by_fields():
     """Someone without a history gets what others of the same fields like."""
     kind, config, dataset, fitted = _fitted()
-    encoding = kind.encodings(fitted.tensors)[Side.USER]
+    encoding = kind.encodings(fitted.tensors, same_encoder)[Side.USER]
     nobody = dataset.histories.keep(np.zeros(len(dataset.histories.items), bool))
     three = replace(
         nobody.take(np.arange(3)),
@@ -110,7 +111,7 @@ def test_processes_learn_the_same_of_fields():
     losses = [[epoch.loss for epoch in fitted.epochs] for fitted in (one, three)]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
     # What all items have in common changes no loss: rounding alone moves it.
-    common = {"item_vectors", "network.target_features.numbers.bias"}
+    common = {"item_vectors", "new_items", "network.target_features.numbers.bias"}
     assert one.tensors.keys() == three.tensors.keys()
     for name in one.tensors.keys() - common:
         np.testing.assert_allclose(three.tensors[name], one.tensors[name], rtol=1e-4, atol=1e-5)
@@ -123,7 +124,7 @@ def test_fields_can_be_chosen_and_left_out():
     kind, config, dataset, fitted = _fitted(item_fields="", user_fields="", epochs=1)
     assert dataset.encodings == {}
     assert dataset.item_features is dataset.histories.features is None
-    assert kind.item_encoder(config, fitted.tensors) is None
+    assert kind.item_encoder(config, fitted.tensors, same_encoder) is None
     _, _, dataset, _ = _fitted(item_fields=" shade ,colour,shade", epochs=1)
     assert [code.name for code in dataset.encodings[Side.ITEM].codes] == ["shade", "colour"]
 
@@ -151,6 +152,19 @@ def test_hard_negatives_still_find_the_answer(count):
     same = (np.arange(20)[:, None] + np.arange(20)) % 2 == 0
     assert np.where(same, scores, np.inf).min() > np.where(same, -np.inf, scores).max() - 2.0
     assert (np.where(same, scores, 0).sum(1) > np.where(same, 0, scores).sum(1)).all()
+
+
+def test_each_hard_negative_adds_to_the_loss():
+    """An event stands against the best-scoring wrong items once more, as many as are asked for."""
+    dataset = dataset_of("two_tower", low_rank(60, 40, 0.4))
+
+    def loss(count: int) -> float:
+        heard: list[EpochReport] = []
+        fit("two_tower", dataset, heard.append, hard_negative_count=count, epochs=1)
+        return heard[0].loss
+
+    losses = [loss(count) for count in (0, 1, 3, 10, 1_000)]
+    assert losses == sorted(set(losses))
 
 
 def test_strong_events_weigh_more_where_asked():
