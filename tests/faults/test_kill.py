@@ -157,10 +157,10 @@ async def test_a_training_in_processes_survives_its_worker(server):
             if len(progress.epochs) > 3:
                 break
         worker = server.worker_pid()
-        (helper,) = server.pids(b"spawn_main", 1, of=worker)
+        (peer,) = server.pids(b"spawn_main", 1, of=worker)
         os.kill(worker, signal.SIGKILL)
         async with asyncio.timeout(LONG_S):
-            while lives(helper):  # noqa: ASYNC110 - another process
+            while lives(peer):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.05)
         model = await training.result(LONG_S)
         assert model.epochs[:3] == list(progress.epochs[:3])

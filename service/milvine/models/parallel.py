@@ -69,27 +69,27 @@ def together(steps: Steps, run: Run) -> Iterator[TakePass]:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="milvine-")))
         first, *others = (_Member(n, home, devices) for n in range(run.process_count))
         torch.save(steps, first.steps_file)
-        helpers = [stack.enter_context(_helper(member)) for member in others]
+        peers = [stack.enter_context(_peer(member)) for member in others]
         try:
-            _wait_until_started(helpers, run.cancelled)
+            _wait_until_started(peers, run.cancelled)
             with first.met():
                 first.steps_file.unlink()
-                yield lambda epoch: _take(epoch, steps, first, helpers, run.cancelled)
+                yield lambda epoch: _take(epoch, steps, first, peers, run.cancelled)
         except _Parted as exc:
             if run.cancelled():
                 raise Cancelled from exc
-            raise _fault(helpers) from exc
+            raise _fault(peers) from exc
 
 
 def _take(
     epoch: int,
     steps: Steps,
     first: _Member,
-    helpers: Sequence[_Helper],
+    peers: Sequence[_Peer],
     cancelled: IsCancelled,
 ) -> float:
-    for helper in helpers:
-        helper.tell(epoch)
+    for peer in peers:
+        peer.tell(epoch)
     return steps.take(epoch, first.device, first, cancelled)
 
 
@@ -162,7 +162,7 @@ class _Broken:
 
 
 @dataclass(slots=True, eq=False)
-class _Helper:
+class _Peer:
     """Another process, as the first one has it."""
 
     process: SpawnProcess
@@ -189,7 +189,7 @@ class _Helper:
 
 
 @contextmanager
-def _helper(member: _Member) -> Iterator[_Helper]:
+def _peer(member: _Member) -> Iterator[_Peer]:
     """A process that takes the steps of a member; it has nothing to lose when it is ended."""
     context = multiprocessing.get_context("spawn")
     pipe, its_pipe = context.Pipe()
@@ -199,44 +199,44 @@ def _helper(member: _Member) -> Iterator[_Helper]:
         with its_pipe:
             process.start()
         try:
-            yield _Helper(process, pipe)
+            yield _Peer(process, pipe)
         finally:
             process.kill()
             process.join()
             process.close()
 
 
-def _wait_until_started(helpers: Sequence[_Helper], cancelled: IsCancelled) -> None:
-    waiting = list(helpers)
+def _wait_until_started(peers: Sequence[_Peer], cancelled: IsCancelled) -> None:
+    waiting = list(peers)
     latest = time.monotonic() + _ANSWER_S
     while waiting:
         if cancelled():
             raise Cancelled
         if time.monotonic() > latest:
             raise _Parted
-        heard = wait([helper.pipe for helper in waiting], _LOOK_S)
-        for helper in [helper for helper in waiting if helper.pipe in heard]:
-            helper.hear()
-            waiting.remove(helper)
+        heard = wait([peer.pipe for peer in waiting], _LOOK_S)
+        for peer in [peer for peer in waiting if peer.pipe in heard]:
+            peer.hear()
+            waiting.remove(peer)
 
 
-def _fault(helpers: Sequence[_Helper]) -> Exception:
+def _fault(peers: Sequence[_Peer]) -> Exception:
     """Why the others do their part no more."""
-    ended = wait([helper.process.sentinel for helper in helpers], _END_S)
-    for helper in helpers:
-        if helper.process.sentinel in ended:
-            helper.process.join()
+    ended = wait([peer.process.sentinel for peer in peers], _END_S)
+    for peer in peers:
+        if peer.process.sentinel in ended:
+            peer.process.join()
         with suppress(_Parted):
-            while helper.broken is None and helper.pipe.poll():
-                helper.hear()
-    for broken in (helper.broken for helper in helpers if helper.broken):
+            while peer.broken is None and peer.pipe.poll():
+                peer.hear()
+    for broken in (peer.broken for peer in peers if peer.broken):
         return MemoryError(broken.told) if broken.is_memory else RuntimeError(broken.told)
-    codes = sorted(h.process.exitcode for h in helpers if h.process.exitcode is not None)
+    codes = sorted(h.process.exitcode for h in peers if h.process.exitcode is not None)
     how = f"did not answer for {_ANSWER_S:g} s"
     if codes:
         how = f"was ended by {signal.Signals(-codes[0]).name}" if codes[0] < 0 else "ended"
     return Aborted(
-        f"one of the {len(helpers) + 1} processes of the training {how}, so the training stopped; "
+        f"one of the {len(peers) + 1} processes of the training {how}, so the training stopped; "
         "train again, with a lower process_count where the worker's machine had too little memory",
         Reason.WORKER_LOST,
     )
