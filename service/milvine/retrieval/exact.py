@@ -13,12 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-import numpy as np
-
 from milvine.domain.catalog import Field
 from milvine.domain.entity import FieldValue
 from milvine.domain.hit import Found, SearchMethod
 from milvine.retrieval.batches import Batches
+from milvine.retrieval.longest_first import LongestFirst
 from milvine.retrieval.matching import Matchings
 from milvine.retrieval.scoring import Best, Pool, Question, Scorer
 from milvine.vectors import CollectionSpec, Vectors
@@ -74,10 +73,13 @@ class Exact:
         )
 
     async def best_known(
-        self, lane: str, pool: Pool, questions: Sequence[Question]
+        self, lane: str, known: LongestFirst, questions: Sequence[Question]
     ) -> list[Candidates]:
-        """The best of a pool, of which is known that the store has it, for each question."""
-        found = await self.scorer.best(lane, pool, questions)
+        """The best for each question of the items of which is known that the store has them."""
+        quick = [known.best(question) for question in questions]
+        left = [one for one, best in zip(questions, quick, strict=True) if best is None]
+        slow = iter(await self.scorer.best(lane, known.pool, left) if left else ())
+        found = [best or next(slow) for best in quick]
         return [
             Candidates(Found(best.ids, best.scores), best.is_all, SearchMethod.EXACT)
             for best in found
@@ -115,7 +117,7 @@ class Exact:
 
 def _with_margin(question: Question, wider: int) -> Question:
     margin = MARGIN + question.count // 8
-    return replace(question, count=wider * (question.count + margin), least=-np.inf)
+    return replace(question, count=wider * (question.count + margin))
 
 
 def _passed(best: Best, live: _Live, count: int, *, has_fields: bool) -> Candidates:

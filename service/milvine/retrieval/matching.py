@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from milvine.domain.entity import Side
 from milvine.domain.errors import DeadlineExceeded
 from milvine.retrieval.active import Active
+from milvine.retrieval.longest_first import LongestFirst
 from milvine.retrieval.scoring import Pool
 from milvine.vectors import Vectors
 
@@ -50,6 +51,8 @@ class Matching:
     count: int
     pool: Pool | None
     """These items; None where they are more than MOST_SCORED."""
+    longest_first: LongestFirst | None = None
+    """All items in that order, where nothing was asked of them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -63,12 +66,13 @@ class _Entry:
     """Whether it was looked up long enough after that."""
     current_at: float = field(default_factory=time.monotonic)
     """When it was last known to be up to date."""
-    looked_at: float = field(default_factory=time.monotonic)
 
     @property
     def nbytes(self) -> int:
         pool = self.matching.pool
-        return 2 * len(self.expression) + (pool.nbytes if pool else 0)
+        ordered = self.matching.longest_first
+        vectors = (pool.nbytes if pool else 0) + (ordered.nbytes if ordered else 0)
+        return 2 * len(self.expression) + vectors
 
     def is_current(self, revision: int) -> bool:
         is_good = self.is_settled or time.monotonic() < self.first + SETTLED_S
@@ -82,6 +86,8 @@ class Matchings:
         self._vectors = vectors
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
         self._looks: dict[tuple[_Key, int], asyncio.Task[Matching]] = {}
+        self._rests_until: dict[_Key, float] = {}
+        """When all items may be looked up again; one a release."""
 
     async def of(self, active: Active, expression: str, *, timeout_s: float) -> Matching:
         """The items of a release that match an expression; all that the store has for "".
@@ -104,14 +110,15 @@ class Matchings:
         except TimeoutError as fault:
             raise DeadlineExceeded from fault
 
-    def known(self, active: Active) -> Pool | None:
+    def known(self, active: Active) -> LongestFirst | None:
         """All items that the store has; None while that is not known, which starts a look-up."""
         key = (active.release.id, "")
         if matching := self._current(key, active.revision):
-            return matching.pool
-        entry = self._entries.get(key)
-        is_due = entry is None or time.monotonic() - entry.looked_at > REST_S
-        if is_due and not any(looked_up == key for looked_up, _ in self._looks):
+            return matching.longest_first
+        now = time.monotonic()
+        is_under_way = (key, active.revision) in self._looks
+        if not is_under_way and now >= self._rests_until.get(key, now):
+            self._rests_until[key] = now + REST_S
             self._start(key, active)
         return None
 
@@ -150,7 +157,8 @@ class Matchings:
         rows = await self._rows(active, expression, count)
         served = active.served
         pool = await asyncio.to_thread(Pool.of, served.items, rows, served.item_vectors)
-        return Matching(len(rows), pool)
+        ordered = None if expression else await asyncio.to_thread(LongestFirst.of, pool)
+        return Matching(len(rows), pool, ordered)
 
     async def _rows(self, active: Active, expression: str, count: int) -> NDArray[np.int32]:
         """The rows of what matches, by way of what does not where that is less."""

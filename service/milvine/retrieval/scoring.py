@@ -37,7 +37,7 @@ _LOOKED_UP = 4_096
 together, for a vocabulary hashes itself for long lists."""
 _BLOCK = 16_384
 """Rows whose vectors are picked at a time, for they stay in the processor's cache."""
-_FIRST_EXCLUDED = 1_000
+FIRST_EXCLUDED = 1_000
 """By how much the first look is wider than the hits asked for, at most: most of a long list is
 not among the best, and to find the rows of 100,000 ids takes 30 ms."""
 
@@ -102,9 +102,6 @@ class Question:
     excluded: frozenset[str]
     """Ids that must not be among the best."""
     count: int
-    least: float = -np.inf
-    """What at least `count` of the allowed score, where that is known: it saves half of the time.
-    Where it is too much, as after a deletion, the best are found all the same."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,11 +166,9 @@ def _score(pool: Pool, questions: Sequence[Question]) -> list[Best]:
 def _best(pool: Pool, scores: NDArray[np.float32], question: Question) -> Best:
     """The best that are not excluded: among the first of all, else by finding the excluded rows."""
     excluded, count = question.excluded, question.count
-    if found := _best_above(pool, scores, question):
-        return found
-    width = count + min(len(excluded), _FIRST_EXCLUDED)
+    width = count + min(len(excluded), FIRST_EXCLUDED)
     places = top(scores, width)
-    ids, kept = _kept(pool, places, excluded)
+    ids, kept = kept_of(pool, places, excluded)
     is_end = width >= len(scores)
     if is_end or len(kept) >= count:
         best = kept[:count]
@@ -185,25 +180,10 @@ def _best(pool: Pool, scores: NDArray[np.float32], question: Question) -> Best:
     return Best(ids, scores[places].tolist(), len(allowed) <= count)
 
 
-def _best_above(pool: Pool, scores: NDArray[np.float32], question: Question) -> Best | None:
-    """The best of those that score at least what is known; None where they are too few."""
-    if question.least == -np.inf:
-        return None
-    above = np.flatnonzero(scores >= question.least)
-    if len(above) > question.count + _FIRST_EXCLUDED:
-        return None
-    places = above[np.argsort(-scores[above], kind="stable")]
-    ids, kept = _kept(pool, places, question.excluded)
-    if len(kept) < question.count:
-        return None
-    best = kept[: question.count]
-    return Best([ids[at] for at in best], scores[places[best]].tolist(), is_all=False)
-
-
-def _kept(
+def kept_of(
     pool: Pool, places: NDArray[np.int64], excluded: frozenset[str]
 ) -> tuple[list[str], list[int]]:
-    """The ids at places, and which of them are not excluded."""
+    """The ids at places of a pool, and which of them are not excluded."""
     ids = pool.items.take(pool.rows[places])
     return ids, [at for at, id_ in enumerate(ids) if id_ not in excluded]
 

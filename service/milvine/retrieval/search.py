@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from milvine.retrieval.choice import (
 )
 from milvine.retrieval.exact import Candidates, Check, Exact
 from milvine.retrieval.index import Ask, Index
+from milvine.retrieval.longest_first import LongestFirst
 from milvine.retrieval.matching import EVERYTHING, MOST_SCORED, Matching
 from milvine.retrieval.plan import Plan
 from milvine.retrieval.scoring import Pool, Question
@@ -33,9 +34,6 @@ from milvine.retrieval.stored import FEW_USERS, scored_users, with_fields
 from milvine.vectors import CollectionSpec, Vectors
 
 __all__ = ["Candidates", "Scored", "Search"]
-
-_ROUNDING = 1e-4
-"""By what share of it a score from the store may differ from the same score here."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,9 +159,9 @@ class Search:
             return []
         limit = self._glance(questions[0].count)
         early = await self._at_a_glance(space, questions, limit)
-        left = [answer for answer in early if isinstance(answer, Question)]
+        left = [question for question, answer in zip(questions, early, strict=True) if not answer]
         late = iter(await self._in_depth(space, left, limit) if left else ())
-        return [next(late) if isinstance(answer, Question) else answer for answer in early]
+        return [answer or next(late) for answer in early]
 
     def _glance(self, count: int) -> int:
         """How many hits to look at first; 0 where they would not do."""
@@ -172,14 +170,13 @@ class Search:
 
     async def _at_a_glance(
         self, space: _Space, questions: Sequence[Question], limit: int
-    ) -> Sequence[Candidates | Question]:
+    ) -> Sequence[Candidates | None]:
         """What the first hits of the index answer, for most of what is excluded is not among them.
 
-        So requests share a search, however long the histories of their subjects are. Questions
-        that are not answered come back, with what was learned.
+        So requests share a search, however long the histories of their subjects are.
         """
         if not limit:
-            return questions
+            return [None] * len(questions)
         lists = await self._search(space.spec, [question.query for question in questions], limit)
         return [
             self._by_index(question, hits, limit)
@@ -252,12 +249,9 @@ class Search:
             asked = [question.query for question in questions.values()]
             lists = await self._search(space.spec, asked, limit)
             for (i, question), hits in zip(questions.items(), lists, strict=True):
-                match self._by_index(question, hits, limit):
-                    case Candidates() as answer:
-                        found[i] = answer
-                        del left[i]
-                    case narrower:
-                        left[i] = narrower
+                if answer := self._by_index(question, hits, limit):
+                    found[i] = answer
+                    del left[i]
         if left:
             answers = await self._exactly(space, list(left.values()))
             found.update(zip(left, answers, strict=True))
@@ -270,17 +264,14 @@ class Search:
         lane = self._active.catalog.id
         return await self._index.search(lane, ask, queries, timeout_s=self._timeout_s)
 
-    def _by_index(self, question: Question, hits: Found, limit: int) -> Candidates | Question:
-        """The best of what the index found; where it may have lost some, what is to be found."""
+    def _by_index(self, question: Question, hits: Found, limit: int) -> Candidates | None:
+        """The best of what the index found; None where it may have lost some of them."""
         best, dropped = _without(hits, question.excluded, question.count)
         is_short = len(best) < question.count
-        if is_short:
-            is_all = self._ran_dry(hits, limit)
-            return Candidates(best, is_all, SearchMethod.INDEX) if is_all else question
-        if dropped > MOST_DROPPED and self._is_shallow:
-            least = best.scores[-1]
-            return replace(question, least=least - _ROUNDING * abs(least))
-        return Candidates(best, is_all=False, method=SearchMethod.INDEX)
+        is_deep = dropped > MOST_DROPPED and self._is_shallow
+        if is_deep or (is_short and not self._ran_dry(hits, limit)):
+            return None
+        return Candidates(best, is_short, SearchMethod.INDEX)
 
     def _ran_dry(self, found: Found, limit: int) -> bool:
         """Whether all that match were found: a scan that comes short has seen them all."""
@@ -298,7 +289,7 @@ class Search:
         check = Check(space.spec, self._plan.expression, self._plan.fields)
         return await self._exact.best(lane, pool, questions, check, ends=self.ends)
 
-    def _known(self, space: _Space) -> Pool | None:
+    def _known(self, space: _Space) -> LongestFirst | None:
         """All items, where only their scores are asked for and it is known that the store has them.
 
         So a deleted item may be found for as long as a release's news takes to come here.

@@ -148,9 +148,9 @@ async def known(matchings: Matchings, active):
     """All items that the store has, once they were looked up."""
     async with asyncio.timeout(TIMEOUT_S):
         # The look-up tells nobody when it ends.
-        while (pool := matchings.known(active)) is None:  # noqa: ASYNC110
+        while (found := matchings.known(active)) is None:  # noqa: ASYNC110
             await asyncio.sleep(0)
-    return pool
+    return found
 
 
 async def test_all_items_are_known_once_they_were_looked_up(stores, active):
@@ -160,7 +160,7 @@ async def test_all_items_are_known_once_they_were_looked_up(stores, active):
     ids = await stores.vectors.match(spec, expression="", limit=9_999, timeout_s=TIMEOUT_S)
 
     assert matchings.known(active) is None
-    assert (await known(matchings, active)).rows.tolist() == sorted(
+    assert (await known(matchings, active)).pool.rows.tolist() == sorted(
         active.served.items.rows(ids).tolist()
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -96,17 +95,3 @@ async def test_scores_are_held_in_parts(rng, monkeypatch):
 
     assert [best.ids for (best,) in found] == [expected(pool, one) for one in questions]
     assert [best.ids for best in together] == [expected(pool, one) for one in questions]
-
-
-@pytest.mark.parametrize("rank", [1, 5, 20, 21, 60, COUNT])
-@pytest.mark.parametrize("barred", [0, 30, 1_500])
-async def test_what_the_best_reach_changes_no_answer(rng, rank, barred):
-    """A known bound saves time: whether too low or too high, the best are the same."""
-    pool, one = whole(rng), query(rng)
-    excluded = frozenset(expected(pool, Question(one, frozenset(), COUNT))[1 : 2 * barred : 2])
-    plain = Question(one, excluded, 20)
-    least = float(np.sort(pool.vectors @ one)[-rank])
-
-    (best,) = await Scorer().best("lane", pool, [replace(plain, least=least)])
-
-    assert best.ids == expected(pool, plain)
