@@ -8,6 +8,7 @@ for and no item has changed since all were looked up, that is known already.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -76,13 +77,16 @@ class Exact:
         self, lane: str, known: LongestFirst, questions: Sequence[Question]
     ) -> list[Candidates]:
         """The best for each question of the items of which is known that the store has them."""
-        quick = [known.best(question) for question in questions]
-        left = [one for one, best in zip(questions, quick, strict=True) if best is None]
-        slow = iter(await self.scorer.best(lane, known.pool, left) if left else ())
-        found = [best or next(slow) for best in quick]
+        answers = {i: known.best(question) for i, question in enumerate(questions)}
+        if hard := {i: questions[i] for i, best in answers.items() if best is None}:
+            answers |= await asyncio.to_thread(_with_more_work, known, hard)
+        if left := {i: questions[i] for i, best in answers.items() if best is None}:
+            found = await self.scorer.best(lane, known.pool, list(left.values()))
+            answers |= dict(zip(left, found, strict=True))
         return [
             Candidates(Found(best.ids, best.scores), best.is_all, SearchMethod.EXACT)
-            for best in found
+            for best in answers.values()
+            if best is not None
         ]
 
     async def best(
@@ -113,6 +117,13 @@ class Exact:
             timeout_s=max(question.ends for question in questions) - time.monotonic(),
         )
         return [{row.id: row.fields for row in rows}] * len(questions)
+
+
+def _with_more_work(
+    known: LongestFirst, questions: Mapping[int, Question]
+) -> dict[int, Best | None]:
+    half = len(known.pool) * known.vectors.shape[1] // 2  # more is done faster all at once
+    return {i: known.best(question, most=half) for i, question in questions.items()}
 
 
 def _with_margin(question: Question, wider: int) -> Question:

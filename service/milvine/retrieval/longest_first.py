@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from milvine.retrieval.scoring import FIRST_EXCLUDED, QUICK, Best, Pool, Question, kept_of, top
 
-MOST_BYTES = 32 << 20
+MOST_BYTES = 64 << 20
 """Vectors of more bytes have no copy in another order: half of what may be kept of filters."""
 _FIRST = 4_096
 """So many of the longest are scored in any case."""
@@ -50,14 +50,14 @@ class LongestFirst:
         """What it takes beside the pool."""
         return self.places.nbytes + self.lengths.nbytes + self.vectors.nbytes
 
-    def best(self, question: Question) -> Best | None:
-        """The best for a question; None where that takes a look at too many."""
+    def best(self, question: Question, *, most: int = QUICK) -> Best | None:
+        """The best for a question; None where that takes more than so many multiplications."""
         longest = self.vectors[:_FIRST] @ question.query
         least = self._least(longest, question)
         if least is None:
             return None
         count = max(self._count_within_reach(least, question.query), len(longest))
-        if count * self.vectors.shape[1] > QUICK:
+        if count * self.vectors.shape[1] > most:
             return None
         others = self.vectors[len(longest) : count] @ question.query
         scores = np.concatenate([longest, others])

@@ -25,7 +25,7 @@ from milvine.vectors import Vectors
 
 MOST_SCORED = 200_000
 """Where more items match, only their number is kept: to look up so many takes a second."""
-MOST_BYTES = 64 << 20
+MOST_BYTES = 128 << 20
 """What all that is kept takes at most."""
 SETTLED_S = 6.0
 """A read sees at least what was written so long ago; Milvus says 5 seconds."""

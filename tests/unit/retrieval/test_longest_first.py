@@ -90,13 +90,14 @@ def test_what_everything_reaches_is_found(rng):
     assert best.ids == pool.items.take(pool.rows[ranked(pool, query)[:20]])
 
 
-def test_long_answers_are_left_to_a_thread(rng, monkeypatch):
+def test_it_takes_no_more_work_than_allowed(rng):
     """What would hold up the event loop is not scored at once."""
-    monkeypatch.setattr(longest_first, "QUICK", 10 * DIMENSION)
-    pool = some(rng)
     query = np.ones(DIMENSION, np.float32)
+    question = Question(query, frozenset(), 20)
+    ordered = LongestFirst.of(some(rng))
 
-    assert LongestFirst.of(pool).best(Question(query, frozenset(), 20)) is None
+    assert ordered.best(question, most=10 * DIMENSION) is None
+    assert ordered.best(question, most=COUNT * DIMENSION) is not None
 
 
 def test_many_vectors_have_no_second_order(rng, monkeypatch):
