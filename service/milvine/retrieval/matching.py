@@ -32,8 +32,6 @@ SETTLED_S = 6.0
 STALE_S = 1.0
 """What was up to date so lately is used while it is looked up anew, so that a filter that is asked
 for all the time waits for no look-up while items change."""
-REST_S = 10.0
-"""How long between two look-ups of all items: where they change all the time, none is of use."""
 LOOK_S = 30.0
 """A look-up may take so long; it goes on when its callers have given up."""
 EVERYTHING = 2**31 - 1
@@ -86,8 +84,8 @@ class Matchings:
         self._vectors = vectors
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
         self._looks: dict[tuple[_Key, int], asyncio.Task[Matching]] = {}
-        self._rests_until: dict[_Key, float] = {}
-        """When all items may be looked up again; one a release."""
+        self._revisions: dict[str, tuple[int, float]] = {}
+        """By release: the last revision that was seen, and since when."""
 
     async def of(self, active: Active, expression: str, *, timeout_s: float) -> Matching:
         """The items of a release that match an expression; all that the store has for "".
@@ -111,14 +109,19 @@ class Matchings:
             raise DeadlineExceeded from fault
 
     def known(self, active: Active) -> LongestFirst | None:
-        """All items that the store has; None while that is not known, which starts a look-up."""
+        """All items that the store has; None while that is not known.
+
+        They are looked up, without anybody waiting for it, where none has changed for a while:
+        where they change all the time, the look-up would be in vain.
+        """
         key = (active.release.id, "")
         if matching := self._current(key, active.revision):
             return matching.longest_first
         now = time.monotonic()
-        is_under_way = (key, active.revision) in self._looks
-        if not is_under_way and now >= self._rests_until.get(key, now):
-            self._rests_until[key] = now + REST_S
+        revision, since = self._revisions.get(active.release.id, (-1, now))
+        if revision != active.revision:
+            self._revisions[active.release.id] = (active.revision, now)
+        elif now - since >= SETTLED_S and (key, revision) not in self._looks:
             self._start(key, active)
         return None
 

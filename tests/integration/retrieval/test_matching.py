@@ -153,8 +153,9 @@ async def known(matchings: Matchings, active):
     return found
 
 
-async def test_all_items_are_known_once_they_were_looked_up(stores, active):
-    """Nobody waits: the first who asks starts the look-up."""
+async def test_all_items_are_known_once_they_were_looked_up(stores, active, monkeypatch):
+    """Nobody waits: who asks a while after the last change starts the look-up."""
+    monkeypatch.setattr(matching, "SETTLED_S", 0.0)
     matchings = Matchings(stores.vectors)
     spec = active.layout("item").scores
     ids = await stores.vectors.match(spec, expression="", limit=9_999, timeout_s=TIMEOUT_S)
@@ -165,14 +166,13 @@ async def test_all_items_are_known_once_they_were_looked_up(stores, active):
     )
 
 
-async def test_nothing_is_known_of_a_new_revision_for_a_while(stores, active, monkeypatch):
-    """Where items change all the time they are not looked up all the time."""
+async def test_items_that_change_all_the_time_are_not_looked_up(stores, active, monkeypatch):
+    """Nothing is known of a new revision, and nothing is asked of the store for it."""
     matchings = Matchings(stores.vectors)
-    before = await known(matchings, active)
-    changed = replace(active, revision=active.revision + 1)
-
-    assert matchings.known(changed) is None
+    for revision in range(5):
+        assert matchings.known(replace(active, revision=revision)) is None
+        assert matchings.known(replace(active, revision=revision)) is None
     assert not matchings._looks
-    monkeypatch.setattr(matching, "REST_S", 0.0)
+    monkeypatch.setattr(matching, "SETTLED_S", 0.0)
 
-    assert await known(matchings, changed) is not before
+    assert await known(matchings, replace(active, revision=4)) is not None
