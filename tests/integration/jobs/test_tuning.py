@@ -25,6 +25,7 @@ from milvine.jobs.payloads import (
 )
 from milvine.jobs.runner import Job, Runner
 from milvine.jobs.tuning import search
+from milvine.text import text_encoder
 from tests.integration.world import World, make_world
 
 SOON_S = 60.0
@@ -82,7 +83,9 @@ async def test_trials_outlive_their_worker(stores, world):
     name = submit(stores, world)
     dying = Dying(stores.records.operations.claim("dying", lease_s=-1.0))
     with pytest.raises(Cancelled):
-        await asyncio.to_thread(search, stores.records, dying, device="cpu")
+        await asyncio.to_thread(
+            search, stores.records, dying, device="cpu", reader=text_encoder("hashing")
+        )
     told = to_json(dying.progress)
     stores.records.operations.heartbeat(name, "dying", lease_s=-1.0, progress=told)
     async with working(stores):
