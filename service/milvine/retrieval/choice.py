@@ -16,6 +16,11 @@ SPARE = 40
 """So many more than are wanted mostly hold enough that are not excluded."""
 MOST_AT_A_GLANCE = 100
 """Up to so many hits are wanted, they may be among the first."""
+WELL_FOUND = 20
+"""A graph finds so many first hits well, and those behind them worse and worse. Of 50,000 clustered
+vectors with skewed norms it found .99 of the best 20, .97 of the 20 after the best 5, .93 after the
+best 10, .80 after the best 20, and .38 after the best 50; with four times the candidates .998,
+.994, .98, .94 and .67."""
 FIELDS_WITH_SEARCH = 128
 """Up to so many hits, their fields travel with the search; else they are fetched for the best."""
 MOST_FETCHED = 512
@@ -23,10 +28,7 @@ MOST_FETCHED = 512
 of 50,000 items 128, 512 and 2,048 hits took it 2.4, 3.5 and 7.7 ms, and exact scoring with its
 look-up 3 to 4 ms."""
 MOST_DROPPED = 4
-"""A graph finds the first hits best: where more than so many of them are excluded, all are scored.
-Of 50,000 clustered vectors with skewed norms it found .99 of the best 20, .97 of those after the
-best 5, .93 of those after the best 10, .80 of those after the best 20, and .38 of those after the
-best 50; with four times the candidates .998, .994, .98, .94 and .67."""
+"""Where more than so many of a graph's first hits are excluded, all are scored."""
 WIDE = 2_048
 """A graph loses results under a filter, and fewer where it is asked for more."""
 
@@ -36,8 +38,8 @@ def method_for(*, is_exact: bool, total: int, matching: int | None, needed: int)
 
     | index | filter        | hits and excluded ids     | way                                     |
     |-------|---------------|---------------------------|-----------------------------------------|
-    | any   | none          | at most MOST_FETCHED      | INDEX                                   |
-    | any   | none          | more                      | EXACT, over all items                   |
+    | other | none          | any                       | EXACT, over all items                   |
+    | exact | none          | more than MOST_FETCHED    | EXACT, over all items                   |
     | exact | any           | at most MOST_FETCHED      | INDEX                                   |
     | exact | few match     | more                      | EXACT, over what matches                |
     | other | few match     | any                       | EXACT, over what matches                |
@@ -47,9 +49,9 @@ def method_for(*, is_exact: bool, total: int, matching: int | None, needed: int)
     Few are at most MOST_SCORED: scoring 50,000 items of 64 dimensions takes less time than the
     index does, and loses nothing. A graph of 50,000 clustered vectors with skewed norms found .99
     of the best 20 without a filter, .82 where 70 % matched, and .44 at 30 %, whatever the number
-    of its candidates. The ranks after many that are excluded it finds badly, too: where more than
-    MOST_DROPPED of its first hits are excluded, INDEX turns into EXACT. Of more than MOST_SCORED
-    items up to MAX_LIMIT hits come from the index without a filter, too, for scoring takes longer.
+    of its candidates. So it answers only without a filter, what the WELL_FOUND first hits can with
+    at most MOST_DROPPED of them excluded. Of more than MOST_SCORED items up to MAX_LIMIT hits come
+    from the index without a filter, too, for scoring takes longer.
 
     Args:
         is_exact: Whether the index scans all rows.
@@ -61,7 +63,7 @@ def method_for(*, is_exact: bool, total: int, matching: int | None, needed: int)
     if scored > MOST_SCORED:
         is_left = needed <= MAX_LIMIT or matching is not None
         return SearchMethod.INDEX if is_left else SearchMethod.EXACT
-    if matching is not None and not is_exact:
+    if not is_exact:
         return SearchMethod.EXACT
     return SearchMethod.INDEX if needed <= MOST_FETCHED else SearchMethod.EXACT
 
@@ -71,7 +73,7 @@ def glance(count: int, *, is_shallow: bool) -> int:
 
     `is_shallow` says that what lies behind the first hits is scored, not searched for.
     """
-    if count > MOST_AT_A_GLANCE:
+    if count > (WELL_FOUND if is_shallow else MOST_AT_A_GLANCE):
         return 0
     needed = count + (MOST_DROPPED if is_shallow else SPARE)
     return next((limit for limit in GLANCES if limit >= needed), GLANCES[-1])

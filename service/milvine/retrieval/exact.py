@@ -18,9 +18,10 @@ from milvine.domain.catalog import Field
 from milvine.domain.entity import FieldValue
 from milvine.domain.hit import Found, SearchMethod
 from milvine.retrieval.batches import Batches
+from milvine.retrieval.known import Known
 from milvine.retrieval.longest_first import LongestFirst
 from milvine.retrieval.matching import Matchings
-from milvine.retrieval.scoring import Best, Pool, Question, Scorer
+from milvine.retrieval.scoring import QUICK, Best, Pool, Question, Scorer
 from milvine.vectors import CollectionSpec, Vectors
 
 MARGIN = 4
@@ -68,6 +69,7 @@ class Exact:
     def __init__(self, vectors: Vectors) -> None:
         self._vectors = vectors
         self.matchings = Matchings(vectors)
+        self.known = Known(self.matchings)
         self.scorer = Scorer()
         self._checks: Batches[Check, _Ids, _Live] = Batches(
             self._check, slots=CHECKS, most=MOST_CHECKED
@@ -77,7 +79,8 @@ class Exact:
         self, lane: str, known: LongestFirst, questions: Sequence[Question]
     ) -> list[Candidates]:
         """The best for each question of the items of which is known that the store has them."""
-        answers = {i: known.best(question) for i, question in enumerate(questions)}
+        most = QUICK // len(questions)  # done at once, on the event loop
+        answers = {i: known.best(question, most=most) for i, question in enumerate(questions)}
         if hard := {i: questions[i] for i, best in answers.items() if best is None}:
             answers |= await asyncio.to_thread(_with_more_work, known, hard)
         if left := {i: questions[i] for i, best in answers.items() if best is None}:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from milvine.retrieval.scoring import FIRST_EXCLUDED, QUICK, Best, Pool, Question, kept_of, top
 
 MOST_BYTES = 64 << 20
-"""Vectors of more bytes have no copy in another order: half of what may be kept of filters."""
+"""Vectors of more bytes have no copy in another order."""
 _FIRST = 4_096
 """So many of the longest are scored in any case."""
 _ROUNDING = 1e-5
@@ -45,19 +45,17 @@ class LongestFirst:
         places = np.argsort(-lengths, kind="stable")
         return cls(pool, places, lengths[places], pool.vectors[pool.rows[places]])
 
-    @property
-    def nbytes(self) -> int:
-        """What it takes beside the pool."""
-        return self.places.nbytes + self.lengths.nbytes + self.vectors.nbytes
-
     def best(self, question: Question, *, most: int = QUICK) -> Best | None:
         """The best for a question; None where that takes more than so many multiplications."""
+        size = self.vectors.shape[1]
+        if min(len(self.places), _FIRST) * size > most or not question.count:
+            return None
         longest = self.vectors[:_FIRST] @ question.query
         least = self._least(longest, question)
         if least is None:
             return None
         count = max(self._count_within_reach(least, question.query), len(longest))
-        if count * self.vectors.shape[1] > most:
+        if count * size > most:
             return None
         others = self.vectors[len(longest) : count] @ question.query
         scores = np.concatenate([longest, others])
@@ -66,7 +64,8 @@ class LongestFirst:
         order = np.lexsort((places, -scores))
         ids, kept = kept_of(self.pool, places[order], question.excluded)
         best = kept[: question.count]
-        return Best([ids[at] for at in best], scores[order[best]].tolist(), is_all=False)
+        is_all = len(above) == len(self.places) and len(kept) == len(best)
+        return Best([ids[at] for at in best], scores[order[best]].tolist(), is_all)
 
     def _least(self, scores: NDArray[np.float32], question: Question) -> float | None:
         """What as many as are wanted score among the longest; None where fewer count."""

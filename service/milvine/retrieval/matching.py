@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 from milvine.domain.entity import Side
 from milvine.domain.errors import DeadlineExceeded
 from milvine.retrieval.active import Active
-from milvine.retrieval.longest_first import LongestFirst
 from milvine.retrieval.scoring import Pool
 from milvine.vectors import Vectors
 
 MOST_SCORED = 200_000
 """Where more items match, only their number is kept: to look up so many takes a second."""
-MOST_BYTES = 128 << 20
+MOST_BYTES = 64 << 20
 """What all that is kept takes at most."""
 SETTLED_S = 6.0
 """A read sees at least what was written so long ago; Milvus says 5 seconds."""
@@ -49,8 +48,6 @@ class Matching:
     count: int
     pool: Pool | None
     """These items; None where they are more than MOST_SCORED."""
-    longest_first: LongestFirst | None = None
-    """All items in that order, where nothing was asked of them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -68,9 +65,7 @@ class _Entry:
     @property
     def nbytes(self) -> int:
         pool = self.matching.pool
-        ordered = self.matching.longest_first
-        vectors = (pool.nbytes if pool else 0) + (ordered.nbytes if ordered else 0)
-        return 2 * len(self.expression) + vectors
+        return 2 * len(self.expression) + (pool.nbytes if pool else 0)
 
     def is_current(self, revision: int) -> bool:
         is_good = self.is_settled or time.monotonic() < self.first + SETTLED_S
@@ -84,8 +79,6 @@ class Matchings:
         self._vectors = vectors
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
         self._looks: dict[tuple[_Key, int], asyncio.Task[Matching]] = {}
-        self._revisions: dict[str, tuple[int, float]] = {}
-        """By release: the last revision that was seen, and since when."""
 
     async def of(self, active: Active, expression: str, *, timeout_s: float) -> Matching:
         """The items of a release that match an expression; all that the store has for "".
@@ -95,10 +88,12 @@ class Matchings:
             DeadlineExceeded: It takes longer than `timeout_s`; the look-up goes on.
         """
         key = (active.release.id, expression)
-        if matching := self._current(key, active.revision):
-            return matching
         entry = self._entries.get(key)
         now = time.monotonic()
+        if entry and entry.is_current(active.revision):
+            entry.current_at = now
+            self._entries.move_to_end(key)
+            return entry.matching
         look = self._looks.get((key, active.revision)) or self._start(key, active)
         if entry and now - entry.current_at < STALE_S:
             return entry.matching
@@ -107,32 +102,6 @@ class Matchings:
                 return await asyncio.shield(look)  # others wait for it, too
         except TimeoutError as fault:
             raise DeadlineExceeded from fault
-
-    def known(self, active: Active) -> LongestFirst | None:
-        """All items that the store has; None while that is not known.
-
-        They are looked up, without anybody waiting for it, where none has changed for a while:
-        where they change all the time, the look-up would be in vain.
-        """
-        key = (active.release.id, "")
-        if matching := self._current(key, active.revision):
-            return matching.longest_first
-        now = time.monotonic()
-        revision, since = self._revisions.get(active.release.id, (-1, now))
-        if revision != active.revision:
-            self._revisions[active.release.id] = (active.revision, now)
-        elif now - since >= SETTLED_S and (key, revision) not in self._looks:
-            self._start(key, active)
-        return None
-
-    def _current(self, key: _Key, revision: int) -> Matching | None:
-        """What is known and up to date."""
-        entry = self._entries.get(key)
-        if entry is None or not entry.is_current(revision):
-            return None
-        entry.current_at = time.monotonic()
-        self._entries.move_to_end(key)
-        return entry.matching
 
     def _start(self, key: _Key, active: Active) -> asyncio.Task[Matching]:
         look = asyncio.create_task(self._look(active, key[1]))
@@ -160,8 +129,7 @@ class Matchings:
         rows = await self._rows(active, expression, count)
         served = active.served
         pool = await asyncio.to_thread(Pool.of, served.items, rows, served.item_vectors)
-        ordered = None if expression else await asyncio.to_thread(LongestFirst.of, pool)
-        return Matching(len(rows), pool, ordered)
+        return Matching(len(rows), pool)
 
     async def _rows(self, active: Active, expression: str, count: int) -> NDArray[np.int32]:
         """The rows of what matches, by way of what does not where that is less."""

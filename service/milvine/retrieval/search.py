@@ -199,7 +199,7 @@ class Search:
                 needed=hits,
             )
             limit = self._limit(hits) if method is SearchMethod.INDEX else None
-            groups[limit if limit and self._finds_more(limit, glanced) else None].append(i)
+            groups[limit if limit and limit > glanced else None].append(i)
         found: dict[int, Candidates] = {}
         searches = [
             self._group(space, limit, {i: questions[i] for i in members}, found)
@@ -208,13 +208,6 @@ class Search:
         # Most requests have one subject: one search, which needs no task of its own.
         await (searches[0] if len(searches) == 1 else asyncio.gather(*searches))
         return [found[i] for i in range(len(questions))]
-
-    def _finds_more(self, limit: int, glanced: int) -> bool:
-        """Whether so many hits of the index can answer what the first ones did not.
-
-        A graph whose hits lie behind many that are excluded loses them however many it is asked.
-        """
-        return not glanced or (limit > glanced and not self._is_shallow)
 
     @property
     def _is_small(self) -> bool:
@@ -296,7 +289,7 @@ class Search:
         """
         if self._plan.expression or self._plan.fields or space.spec is not self._items:
             return None
-        return self._exact.matchings.known(self._active)
+        return self._exact.known.of(self._active)
 
     async def _pool(self, space: _Space) -> Pool | None:
         """What to score: what matches, or all that the model knows."""

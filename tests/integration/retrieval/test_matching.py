@@ -142,37 +142,3 @@ async def test_too_many_matches_are_only_counted(stores, active, monkeypatch):
 
     assert found.count == count
     assert found.pool is None
-
-
-async def known(matchings: Matchings, active):
-    """All items that the store has, once they were looked up."""
-    async with asyncio.timeout(TIMEOUT_S):
-        # The look-up tells nobody when it ends.
-        while (found := matchings.known(active)) is None:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-    return found
-
-
-async def test_all_items_are_known_once_they_were_looked_up(stores, active, monkeypatch):
-    """Nobody waits: who asks a while after the last change starts the look-up."""
-    monkeypatch.setattr(matching, "SETTLED_S", 0.0)
-    matchings = Matchings(stores.vectors)
-    spec = active.layout("item").scores
-    ids = await stores.vectors.match(spec, expression="", limit=9_999, timeout_s=TIMEOUT_S)
-
-    assert matchings.known(active) is None
-    assert (await known(matchings, active)).pool.rows.tolist() == sorted(
-        active.served.items.rows(ids).tolist()
-    )
-
-
-async def test_items_that_change_all_the_time_are_not_looked_up(stores, active, monkeypatch):
-    """Nothing is known of a new revision, and nothing is asked of the store for it."""
-    matchings = Matchings(stores.vectors)
-    for revision in range(5):
-        assert matchings.known(replace(active, revision=revision)) is None
-        assert matchings.known(replace(active, revision=revision)) is None
-    assert not matchings._looks
-    monkeypatch.setattr(matching, "SETTLED_S", 0.0)
-
-    assert await known(matchings, replace(active, revision=4)) is not None

@@ -19,7 +19,7 @@ from milvine.filters import parse
 from milvine.models.serving import load_serving_model
 from milvine.releases.follow import carry_changes
 from milvine.retrieval import ActiveReleases, People, Popularity, Retriever
-from milvine.retrieval.choice import MOST_FETCHED
+from milvine.retrieval.choice import MOST_FETCHED, WELL_FOUND
 from milvine.text import same_encoder
 from milvine.vectors import CollectionSpec
 from tests.filter_oracle import evaluate
@@ -186,7 +186,7 @@ async def test_recommend_equals_brute_force(shop, stores, retriever, seed):
 
         expected = shop.best(query, selection)
         is_long = selection.page_size + len(selection.exclude_ids) > MOST_FETCHED
-        is_lossy = bool(selection.filter) and not scans
+        is_lossy = not scans and (bool(selection.filter) or selection.page_size > WELL_FOUND)
         if is_lossy:
             assert answer.method is SearchMethod.EXACT
         elif not is_long:

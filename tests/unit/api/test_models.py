@@ -78,14 +78,24 @@ SETTINGS = [(name, field) for name in families for field in fields(families[name
 def test_the_api_tells_the_settings(family, field):
     """The comment of a setting has its default and, but for the seed, its range."""
     value = getattr(families[family].config({}), field.name)
-    default = f"`{value}`" if isinstance(value, str) else f"{value:,}".removesuffix(".0")
     comment = settings_comment(family, field.name)
-    assert re.search(rf"Default {re.escape(default)}[.,]( |$)", comment)
+    assert re.search(rf"Default {re.escape(written(value))}[.,]( |$)", comment)
     bounds = field.metadata["range"]
-    if field.name != "seed" and not isinstance(value, str):
+    if field.name != "seed" and not isinstance(value, (str, bool)):
         low = f"{bounds.low:,}"
         told = f"{low} to {bounds.high:,}" if bounds.high < math.inf else f"{low} or more"
         assert (f"over {low}" if bounds.excludes_low else told) in comment
+
+
+def written(value: float | str) -> str:
+    """A default as comments write it."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            return f"`{value}`"
+        case _:
+            return f"{value:,}".removesuffix(".0")
 
 
 def settings_comment(family: str, setting: str) -> str:

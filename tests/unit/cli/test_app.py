@@ -98,3 +98,22 @@ def never_called():
     """The address of no server."""
     (port,) = free_ports(1)
     return f"127.0.0.1:{port}"
+
+
+def test_grpc_is_set_up_before_it_is_loaded():
+    """How it polls is read once, as it is loaded; a bogus experiment beside ours shows that."""
+    code = (
+        "import os; os.environ.pop('GRPC_EXPERIMENTS', None); import sys; "
+        "import milvine.cli.app as app; assert 'grpc' not in sys.modules; "
+        "app._POLL_IN_QUEUE += ',-no_such_experiment'; "
+        "app.main(['serve', '--help'], standalone_mode=False); "
+        "import grpc; grpc.insecure_channel('127.0.0.1:1').close()"
+    )
+
+    ran = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert "no_such_experiment" in ran.stderr
+    assert "event_engine" not in ran.stderr

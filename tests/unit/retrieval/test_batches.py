@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from milvine.domain.errors import InvalidArgument, Reason, Unavailable
-from milvine.retrieval.batches import TURNS, Batches
+from milvine.retrieval.batches import MOST_TURNS, TURNS, Batches
 
 
 class Store:
@@ -98,14 +98,45 @@ async def test_the_next_batch_leaves_when_nobody_joins_any_more(store):
     calls.append(ask(batches, 1))
     await settle()
     store.gate.set()
-    for number in range(2, 20):
+    for number in range(2, 12):
         for _ in range(TURNS // 2):
             await asyncio.sleep(0)
         calls.append(ask(batches, number))
 
     await asyncio.gather(*calls)
 
-    assert [questions for _, questions in store.batches] == [[0], list(range(1, 20))]
+    assert [questions for _, questions in store.batches] == [[0], list(range(1, 12))]
+
+
+async def test_no_batch_gathers_for_ever(store):
+    """Where callers keep coming, it leaves with those who came in so many turns of the loop."""
+    batches = Batches(store.ask, slots=1, most=4_000)
+    calls = [ask(batches, 0)]
+    await settle()
+    calls.append(ask(batches, 1))
+    await settle()
+    store.gate.set()
+    for number in range(2, 3 * MOST_TURNS):
+        await asyncio.sleep(0)
+        calls.append(ask(batches, number))
+
+    await asyncio.gather(*calls)
+
+    assert len(store.batches[1][1]) <= MOST_TURNS + 10
+
+
+async def test_gathering_holds_no_other_kind_up(store):
+    """A kind that waited for the slot alone goes as soon as it is free."""
+    batches = Batches(store.ask, slots=1, most=400)
+    calls = [ask(batches, 0)]
+    await settle()
+    calls += [ask(batches, 1), ask(batches, 2, key="b")]
+    await settle()
+    store.gate.set()
+
+    await asyncio.gather(*calls)
+
+    assert store.batches == [("a", [0]), ("b", [2]), ("a", [1])]
 
 
 async def test_batches_have_a_size(store, batches):
@@ -127,7 +158,7 @@ async def test_other_ways_to_ask_travel_apart(store, batches):
     store.gate.set()
 
     assert await asyncio.gather(*calls) == [["a:0"], ["a:1"], ["b:2"], ["a:3"]]
-    assert store.batches == [("a", [0]), ("a", [1, 3]), ("b", [2])]
+    assert store.batches == [("a", [0]), ("b", [2]), ("a", [1, 3])]
 
 
 async def test_only_its_like_keeps_a_question_waiting(store):

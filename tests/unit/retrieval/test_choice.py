@@ -10,6 +10,7 @@ from milvine.retrieval.choice import (
     LIMITS,
     MOST_AT_A_GLANCE,
     MOST_DROPPED,
+    WELL_FOUND,
     glance,
     limit_of,
     method_for,
@@ -23,7 +24,7 @@ MANY = MOST_SCORED + 1
 @pytest.mark.parametrize(
     ("is_exact", "total", "matching", "needed", "method"),
     [
-        (False, 50_000, None, 20, INDEX),
+        (False, 50_000, None, 21, EXACT),
         (False, 50_000, None, 10_020, EXACT),
         (True, 10_000, None, 20, INDEX),
         (True, 10_000, None, 1_000, EXACT),
@@ -44,15 +45,15 @@ def test_the_table_of_cases(is_exact, total, matching, needed, method):
     assert found is method
 
 
-@pytest.mark.parametrize("is_shallow", [True, False])
-def test_the_first_look_holds_more_than_are_wanted(is_shallow):
+@pytest.mark.parametrize(("is_shallow", "most"), [(True, WELL_FOUND), (False, MOST_AT_A_GLANCE)])
+def test_the_first_look_holds_more_than_are_wanted(is_shallow, most):
     """It is one of a few sizes, and leaves room for what is dropped before the rest is scored."""
-    for count in range(1, MOST_AT_A_GLANCE + 1):
+    for count in range(1, most + 1):
         first = glance(count, is_shallow=is_shallow)
 
         assert first in GLANCES
         assert first >= count + MOST_DROPPED
-    assert glance(MOST_AT_A_GLANCE + 1, is_shallow=is_shallow) == 0
+    assert glance(most + 1, is_shallow=is_shallow) == 0
 
 
 @pytest.mark.parametrize(

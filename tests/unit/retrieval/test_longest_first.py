@@ -53,7 +53,7 @@ def test_the_best_are_those_of_a_sort(rng, monkeypatch, size, barred, first):
         answered += 1
         assert best.ids == pool.items.take(pool.rows[allowed])
         assert best.scores == (pool.vectors[pool.rows[allowed]] @ query).tolist()
-        assert not best.is_all
+        assert best.is_all == (size - len(excluded) == 20)
     assert answered >= (10 if barred < first / 2 else 0)
 
 

@@ -1,0 +1,107 @@
+"""What is known of all items of a release."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from milvine.domain.release import Release
+from milvine.retrieval import ActiveReleases, known
+from milvine.retrieval.active import Active
+from milvine.retrieval.known import MOST, Known
+from milvine.retrieval.longest_first import LongestFirst
+from milvine.retrieval.matching import Matchings
+from tests.integration.conftest import open_stores
+from tests.integration.world import make_world, publish
+
+TIMEOUT_S = 20.0
+
+
+@pytest.fixture(scope="module")
+def catalog_id(urls, records):
+    """A catalog that serves a release."""
+
+    async def make() -> str:
+        async with open_stores(urls, records) as stores:
+            world = await make_world(stores)
+            await publish(stores, world, f"r{world.catalog.id}", min_index_recall=0.0)
+            return world.catalog.id
+
+    return asyncio.run(make())
+
+
+@pytest.fixture
+async def active(stores, catalog_id):
+    """The release."""
+    return await ActiveReleases(stores.records, stores.artifacts, refresh_s=60).get(catalog_id)
+
+
+@pytest.fixture
+def items(stores):
+    """What is known of releases: nothing yet."""
+    return Known(Matchings(stores.vectors))
+
+
+async def found(items: Known, active: Active) -> LongestFirst:
+    """All items, once they were looked up."""
+    async with asyncio.timeout(TIMEOUT_S):
+        # The look-up tells nobody when it ends.
+        while (all_items := items.of(active)) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    return all_items
+
+
+async def test_all_items_are_known_once_they_were_looked_up(stores, items, active, monkeypatch):
+    """Nobody waits: who asks a while after the last change starts the look-up."""
+    monkeypatch.setattr(known, "QUIET_S", 0.0)
+    spec = active.layout("item").scores
+    ids = await stores.vectors.match(spec, expression="", limit=9_999, timeout_s=TIMEOUT_S)
+
+    assert items.of(active) is None
+    assert (await found(items, active)).pool.rows.tolist() == sorted(
+        active.served.items.rows(ids).tolist()
+    )
+    assert items.of(replace(active, revision=active.revision + 1)) is None
+
+
+async def test_items_that_change_all_the_time_are_not_looked_up(items, active):
+    """Nothing is known of a new revision, and nothing is asked of the store for it."""
+    for revision in range(5):
+        assert items.of(replace(active, revision=revision)) is None
+        assert items.of(replace(active, revision=revision)) is None
+
+    assert not items._looks
+
+
+async def test_a_failed_look_up_is_not_repeated_at_once(items, active, monkeypatch):
+    """It is made again when the items have been quiet for as long once more."""
+    monkeypatch.setattr(known, "QUIET_S", 0.1)
+    monkeypatch.setattr(known, "LOOK_S", 0.0)  # no look-up is as fast
+    async with asyncio.timeout(TIMEOUT_S):
+        while not items._looks:
+            assert items.of(active) is None
+            await asyncio.sleep(0)
+        while items._looks:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    assert items.of(active) is None
+    assert not items._looks
+    monkeypatch.setattr(known, "LOOK_S", TIMEOUT_S)
+    assert await found(items, active)
+
+
+async def test_the_longest_unused_release_is_forgotten(items, active, monkeypatch):
+    """Each takes as much memory as its vectors."""
+    monkeypatch.setattr(known, "QUIET_S", 0.0)
+    before = await found(items, active)
+    for number in range(MOST):
+        items.of(replace(active, release=_other(active.release, number)))
+
+    assert items.of(active) is None
+    assert await found(items, active) is not before
+
+
+def _other(release: Release, number: int) -> Release:
+    return replace(release, id=f"{release.id}-{number}")
