@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from numpy.typing import NDArray
 
 from milvine.domain.entity import Side
-from milvine.models.base import Dataset, Histories, Run, Tensors
+from milvine.models.base import Dataset, Histories, IsCancelled, Run, Tensors
 from milvine.models.features import Features
 from milvine.models.fields import Encoding
 from milvine.models.spectral import Start
@@ -57,13 +57,17 @@ class Described:
         user_map, users = TextMap.learned(users, _means(histories, begin), run.cancelled)
         return cls(items, users, {Side.ITEM: item_map, Side.USER: user_map})
 
-    def reread(self, validation: Validation | None) -> Validation | None:
-        """The validation with texts read once, not after each pass, nor in every process."""
+    def reread(self, validation: Validation | None, cancelled: IsCancelled) -> Validation | None:
+        """The validation with texts read once, not after each pass, nor in every process.
+
+        Raises:
+            Cancelled: When `cancelled` says so.
+        """
         features = validation.seen.features if validation else None
         if validation is None or features is None or features.texts is None:
             return validation
         found = self.maps[Side.USER]
-        read = found.read(features) if found else replace(features, texts=None)
+        read = found.read(features, cancelled) if found else replace(features, texts=None)
         return Validation(
             replace(validation.seen, features=read), replace(validation.held, features=None)
         )

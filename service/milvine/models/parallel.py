@@ -222,10 +222,9 @@ def _wait_until_started(peers: Sequence[_Peer], cancelled: IsCancelled) -> None:
 
 def _fault(peers: Sequence[_Peer]) -> Exception:
     """Why the others do their part no more."""
-    ended = wait([peer.process.sentinel for peer in peers], _END_S)
-    for peer in peers:
-        if peer.process.sentinel in ended:
-            peer.process.join()
+    latest = time.monotonic() + _END_S
+    for peer in peers:  # the one that ended first may only have missed another
+        peer.process.join(max(latest - time.monotonic(), 0.0))
         with suppress(_Parted):
             while peer.broken is None and peer.pipe.poll():
                 peer.hear()
@@ -244,7 +243,8 @@ def _fault(peers: Sequence[_Peer]) -> Exception:
 
 def _help(member: _Member, thread_count: int, first: Connection) -> None:
     """Take the steps of each pass that the first process tells of."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first process, which ends this
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # these are for the first process, which ends this
     threading.Thread(target=_end_with_first, args=(member.home,), daemon=True).start()
     torch.set_num_threads(thread_count)
     quiet_sparse()

@@ -104,13 +104,13 @@ class Texts:
         return digest.digest()
 
     def vectors(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """The text vectors (n, dimension) of some rows (n,).
+        """The text vectors (n, dimension) of some rows (n,); each text is read once.
 
         Raises:
             FailedPrecondition: The reader is not installed here, or makes other vectors now.
         """
-        said: list[str] = self.said[rows].tolist()
-        return self.code.encode(said)
+        said, places = np.unique(self.said[rows], return_inverse=True)
+        return self.code.encode(said.tolist())[places]
 
 
 def joined(parts: Sequence[Texts | None], lengths: Sequence[int]) -> Texts | None:

@@ -125,7 +125,7 @@ class TwoTower:
             rows,
             user_rows,
             Negatives(_shares(histories, item_count, config).to(run.device), item_count),
-            told.reread(validation),
+            told.reread(validation, run.cancelled),
             told.tensors(dataset.encodings),
         )
         learned = learn(learner, config, run)

@@ -17,10 +17,7 @@ from milvine.models.serving import ServingModel
 from milvine.text import TextEncoder, same_encoder
 
 _BATCH = 256
-"""Texts that are encoded at a time; between them the work can be stopped."""
-
-_ENCODED = 4_096
-"""Items whose fields are read at a time."""
+"""Items that are placed at a time; between them the work can be stopped."""
 
 Fields: TypeAlias = Mapping[str, FieldValue]
 
@@ -46,10 +43,15 @@ class Placer:
         return cls(served.item_encoder, _TextPlacer.of(served))
 
     async def place(self, items: Mapping[str, Fields]) -> dict[str, NDArray[np.float32]]:
-        """The vectors, (dimension,), of those of some items that say something, by id."""
+        """The vectors, (dimension,), of those of some items that say something, by id.
+
+        Raises:
+            FailedPrecondition: What reads texts for the family is not installed here, or makes
+                other vectors now.
+        """
         placed: dict[str, NDArray[np.float32]] = {}
         if self.by_fields is not None:
-            placed = await asyncio.to_thread(_by_fields, self.by_fields, items)
+            placed = await _by_fields(self.by_fields, items)
         if self.by_text is not None:
             left = {id_: fields for id_, fields in items.items() if id_ not in placed}
             placed |= await self.by_text.place(left)
@@ -78,12 +80,14 @@ class _TextPlacer:
         return placed
 
 
-def _by_fields(encoder: ItemEncoder, items: Mapping[str, Fields]) -> dict[str, NDArray[np.float32]]:
+async def _by_fields(
+    encoder: ItemEncoder, items: Mapping[str, Fields]
+) -> dict[str, NDArray[np.float32]]:
     ids = list(items)
     placed: dict[str, NDArray[np.float32]] = {}
-    for start in range(0, len(ids), _ENCODED):
-        some = ids[start : start + _ENCODED]
-        vectors = encoder.encode([items[id_] for id_ in some])
+    for start in range(0, len(ids), _BATCH):
+        some = ids[start : start + _BATCH]
+        vectors = await asyncio.to_thread(encoder.encode, [items[id_] for id_ in some])
         known = np.isfinite(vectors).all(axis=1)
         placed |= {some[place]: vectors[place] for place in np.flatnonzero(known).tolist()}
     return placed

@@ -40,8 +40,9 @@ class Measuring:
     cancelled: IsCancelled
     """Asked often enough that a cancel takes effect within a second."""
     read_fields: ReadFields | None = None
-    reader: TextReader | None = None
     """Reads users and items, for families that learn from their fields; None: there is nothing."""
+    reader: TextReader | None = None
+    """Reads what they say; None: nothing does."""
 
 
 class _Ranker(NamedTuple):

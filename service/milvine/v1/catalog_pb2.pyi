@@ -157,8 +157,9 @@ class Field(_message.Message):
     type: Global___Field.Type.ValueType
     """The type of the values."""
     embed_text: _builtins.bool
-    """Whether the text of this field describes the item for content models.
-    Only a STRING field can say so. Default false.
+    """Whether the text of this field describes its item, for content models and
+    SearchItems, or its user, for `two_tower`. Only a STRING field can say so.
+    Default false.
     """
     def __init__(
         self,

@@ -1041,7 +1041,7 @@ class TwoTowerConfig(_message.Message):
     text: _builtins.bool
     """Whether the texts that describe items and users, the declared fields with
     `embed_text`, are learned from too, by MILVINE_TEXT_ENCODER of the worker.
-    Where fewer than 10 say something, it does nothing. Default true.
+    Where fewer than 10 of a side say something, they are left out. Default true.
     """
     def __init__(
         self,

@@ -145,6 +145,21 @@ def test_a_process_that_is_killed_fails_the_training():
     assert "lower process_count" in caught.value.message
 
 
+def test_a_signal_to_the_whole_group_is_for_the_first_process():
+    """It decides whether a training ends; the others go on until it ends them."""
+    told = []
+
+    def ask(_) -> None:
+        for child in multiprocessing.active_children():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                os.kill(child.pid, number)
+                told.append(number)
+
+    learn(Sums.of(), Schedule(epochs=3), Run(on_epoch=ask, process_count=2))
+
+    assert len(told) == 6
+
+
 def test_a_process_that_is_killed_as_it_starts_fails_the_training():
     """It is not waited for."""
 
@@ -176,7 +191,7 @@ def test_an_error_of_another_process_is_raised_here(kind):
     """One for want of memory is told as such, and others with where they came from."""
     expected = MemoryError if kind is MemoryError else RuntimeError
     with pytest.raises(expected, match=f"(?s)in loss.*{kind.__name__}: of another process"):
-        learn(Sums.of(fails=kind), Schedule(), Run(process_count=2))
+        learn(Sums.of(fails=kind), Schedule(), Run(process_count=3))
 
 
 def test_processes_end_with_the_first_one(tmp_path):

@@ -15,6 +15,7 @@ from milvine.domain.errors import Cancelled, FailedPrecondition, InvalidArgument
 from milvine.domain.model import Setting
 from milvine.models import Run, families
 from milvine.models.features import Features
+from milvine.models.texts import TextCode
 from milvine.text import same_encoder, text_encoder
 from milvine.training.dataset import fingerprint, with_fields
 from tests.unit.models.worlds import CATALOG, checkerboard, dataset_of
@@ -202,6 +203,24 @@ def test_a_cancel_stops_the_reading_of_texts():
     with pytest.raises(Cancelled):
         kind.fit(dataset, config, Run(cancelled=lambda: bool(read)))
     assert len(read) == 1
+
+
+def test_the_same_text_is_read_once():
+    """To explain a recommendation asks for many copies of a user."""
+    read = []
+
+    class Counting(_Old):
+        def encode(self, texts):
+            read.extend(texts)
+            return READER.encode(texts)
+
+    code = TextCode.of(("about",), Counting())
+    texts = code.texts(pa.table({"about": ["b", "a", "b", None, "a"]}))
+
+    vectors = texts.vectors(np.array([0, 1, 2, 4]))
+
+    assert sorted(read) == ["a", "b"]
+    np.testing.assert_array_equal(vectors, READER.encode(["b", "a", "b", "a"]))
 
 
 @pytest.mark.parametrize("value", [1, "yes"])
