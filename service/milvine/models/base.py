@@ -166,6 +166,10 @@ class Encoder(Protocol):
         """The vectors (users, dimension); an empty history gives the vector of an unknown user."""
 
 
+MOST_RERANKED = 200
+"""How many of the best by inner product a scorer ranks anew."""
+
+
 class Scorer(Protocol):
     """How retrieved items are ranked anew; safe to call from several threads."""
 

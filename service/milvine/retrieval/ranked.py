@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvine.domain.hit import Explanation, Found, Hit, SearchMethod
+from milvine.models.base import MOST_RERANKED
 from milvine.retrieval.active import Active
 from milvine.retrieval.choice import MAX_LIMIT
 from milvine.retrieval.matching import MOST_SCORED
 from milvine.retrieval.popularity import Popular, most_popular
 from milvine.retrieval.ranker import Asked, Factors, Ranked, Ranker, mask
 from milvine.retrieval.ranking import Rows, Slate
-from milvine.retrieval.reranking import MOST_RERANKED, Reader
+from milvine.retrieval.reranking import Reader
 from milvine.retrieval.search import Search
 
 MOST_BOOSTED = MAX_LIMIT

@@ -14,12 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from milvine.models.base import Scorer
+from milvine.models.base import MOST_RERANKED, Scorer
 from milvine.retrieval.batches import Batches
 from milvine.retrieval.ranking import Rows, Slate
 
-MOST_RERANKED = 200
-"""How many of the best by inner product are scored by the whole model."""
 SLOTS = 2
 """Scorings under way, in a thread each."""
 MOST_SUBJECTS = 32

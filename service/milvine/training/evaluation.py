@@ -13,18 +13,19 @@ from torch import Tensor
 
 from milvine.domain.errors import Cancelled
 from milvine.domain.model import Evaluation, Holdout, Segment, SegmentEvaluation
-from milvine.models.base import Dataset, Encoder, Histories, IsCancelled
+from milvine.models.base import Dataset, Histories, IsCancelled
 from milvine.training.dataset import popularity
 from milvine.training.holdout import held_out_fingerprint
 from milvine.training.live import Lists, LiveIndex, LiveMeasure
 from milvine.training.metrics import Tally, self_information
+from milvine.training.recommender import Recommender
 
 COLD = 5
 """Users with at most so many items, and items with at most so many users, are cold."""
 HEAD_SHARE = 0.2
 """The share of the items that are the head."""
-_USERS, _LIVE_USERS = 1_024, 128
-"""How many users are ranked for at once; an index takes longer, and a cancel waits for it."""
+_USERS, _FEW_USERS = 1_024, 128
+"""How many users are ranked for at once; an index and a scorer take longer, and a cancel waits."""
 _SCORES = 2**24
 """How many scores are held at once: 64 MB."""
 
@@ -32,8 +33,7 @@ _SCORES = 2**24
 def evaluate(  # noqa: PLR0913 - what is measured, and on what
     train: Dataset,
     held_out: Histories,
-    encoder: Encoder,
-    item_vectors: NDArray[np.float32],
+    recommender: Recommender,
     *,
     holdout: Holdout,
     device: str = "cpu",
@@ -47,8 +47,8 @@ def evaluate(  # noqa: PLR0913 - what is measured, and on what
     Args:
         train: What was learned from.
         held_out: What is to be found, of the same users and items.
-        encoder: Encodes histories of `train`.
-        item_vectors: (items, dimension), of the leading items of `train`; others are never found.
+        recommender: The model: reads histories of `train` and ranks its leading items; others are
+            never found.
         holdout: How the two were parted, and the lengths of lists.
         device: The torch device that ranks.
         cancelled: Asked for each batch of users.
@@ -61,14 +61,16 @@ def evaluate(  # noqa: PLR0913 - what is measured, and on what
     if not len(held_out.items):
         return None
     counts = popularity(train)
-    ranking = _Ranking(encoder, _on(item_vectors, device), _on(_places(counts), device))
+    ranking = _Ranking(
+        recommender, _on(recommender.item_vectors, device), _on(_places(counts), device)
+    )
     begin = partial(Tally, holdout.cutoffs, len(counts), self_information(counts, len(train.users)))
     whole, *segments = (
         _Measure(part, begin(), begin())
         for part in (held_out, *_segments(train.histories, held_out, counts).values())
     )
-    live_measure = LiveMeasure(live, train.items, begin()) if live else None
-    most = _LIVE_USERS if live else _USERS
+    live_measure = LiveMeasure(live, train.items, recommender, begin()) if live else None
+    most = _FEW_USERS if live or recommender.scorer else _USERS
     for users in _batches(np.flatnonzero(held_out.lengths), len(counts), most=most):
         if cancelled():
             raise Cancelled
@@ -98,7 +100,7 @@ def evaluate(  # noqa: PLR0913 - what is measured, and on what
 class _Ranking:
     """What ranks all items for a user."""
 
-    encoder: Encoder
+    recommender: Recommender
     vectors: Tensor
     """(items, dimension)"""
     places: Tensor
@@ -107,14 +109,15 @@ class _Ranking:
     def lists(self, seen: Histories, depth: int) -> Lists:
         """The lists of the users of some histories."""
         known = seen.keep(seen.items < len(self.vectors))
-        vectors = self.encoder.encode(known)
+        vectors = self.recommender.encoder.encode(known)
         encoded = torch.from_numpy(vectors).to(self.vectors.device)
-        model, bounds = _top(encoded @ self.vectors.mT, known, depth)
+        retrieved = _top(encoded @ self.vectors.mT, known, self.recommender.retrieved(depth))
+        model = self.recommender.ranked(known, *retrieved)[:, :depth]
         popular, _ = _top(self.places.repeat(len(seen), 1), seen, depth)
         nobody = ~known.is_known
         model[nobody] = -1
         model[nobody, : popular.shape[1]] = popular[nobody, : model.shape[1]]
-        return Lists(seen, vectors, model, popular, np.where(nobody, np.nan, bounds))
+        return Lists(seen, known, vectors, model, popular, retrieved[1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,7 +167,7 @@ def _segments(
 def _top(
     scores: Tensor, seen: Histories, depth: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The best items (users, depth) but those seen, -1 past the last, and the last's score.
+    """The best items (users, depth) but those seen and their scores; -1 and -inf past the last.
 
     Args:
         scores: (users, items), which are changed.
@@ -175,8 +178,7 @@ def _top(
     scores[users, items.long()] = -torch.inf
     best = scores.topk(min(depth, scores.shape[1]), dim=1)
     rows = best.indices.masked_fill(best.values == -torch.inf, -1)
-    bounds = best.values.masked_fill(best.values == -torch.inf, torch.inf).amin(1)
-    return rows.cpu().numpy(), bounds.cpu().numpy()
+    return rows.cpu().numpy(), best.values.cpu().numpy()
 
 
 def _places(counts: NDArray[np.int64]) -> NDArray[np.float32]:

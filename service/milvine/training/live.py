@@ -14,6 +14,7 @@ from milvine.domain.model import LiveEvaluation
 from milvine.models.base import Histories
 from milvine.models.vocabulary import Vocabulary
 from milvine.training.metrics import Tally
+from milvine.training.recommender import Recommender
 
 _SLACK = 1e-4
 """By how much an index may score otherwise, for it sums in another order."""
@@ -36,39 +37,51 @@ class Lists:
 
     seen: Histories
     """What the users have, which no list has."""
+    known: Histories
+    """What the model knows of that."""
     queries: NDArray[np.float32]
     """(users, dimension): their vectors."""
     model: NDArray[np.int64]
-    """(users, depth): by exact scores, or popular items for users without a history."""
+    """(users, depth): as the model ranks them, or popular items for users without a history."""
     popular: NDArray[np.int64]
     """(users, depth): what most users have."""
-    bounds: NDArray[np.float32]
-    """(users,): the least of the exact scores; NaN for a user without a history."""
+    retrieved: NDArray[np.float32]
+    """(users, n): the best scores by inner product, exactly; -inf past the last item."""
 
 
 class LiveMeasure:
     """Sums over users of what a live index finds."""
 
-    def __init__(self, index: LiveIndex, items: Vocabulary, tally: Tally) -> None:
+    def __init__(
+        self, index: LiveIndex, items: Vocabulary, recommender: Recommender, tally: Tally
+    ) -> None:
         self._index = index
         self._items = items
+        self._recommender = recommender
         self._tally = tally
         self._right = self._wanted = 0
 
     def add(self, lists: Lists, held: Histories) -> None:
         """Ask for the lists of some users, and count what they have of what was held out."""
-        depth = lists.model.shape[1]
+        count = lists.retrieved.shape[1]
         longest = int(lists.seen.lengths.max(initial=0))
-        found = self._index.nearest(lists.queries, depth + longest)
-        live = lists.model.copy()
-        for user in np.flatnonzero(~np.isnan(lists.bounds)).tolist():
-            rows, scores = self._unseen(found[user], lists.seen, user, depth)
-            live[user] = -1
-            live[user, : len(rows)] = rows
-            bound = lists.bounds[user]
-            self._right += int((scores >= bound - _SLACK * max(1.0, abs(bound))).sum())
-            self._wanted += int((lists.model[user] >= 0).sum())
-        self._tally.add(live, held)
+        found = self._index.nearest(lists.queries, count + longest)
+        rows = np.full(lists.retrieved.shape, -1, np.int64)
+        scores = np.full(lists.retrieved.shape, -np.inf, np.float32)
+        for user in np.flatnonzero(lists.known.is_known).tolist():
+            own, own_scores = self._unseen(found[user], lists.seen, user, count)
+            rows[user, : len(own)], scores[user, : len(own)] = own, own_scores
+            self._compare(own_scores, lists.retrieved[user])
+        ranked = self._recommender.ranked(lists.known, rows, scores)[:, : lists.model.shape[1]]
+        self._tally.add(np.where(lists.known.is_known[:, None], ranked, lists.model), held)
+
+    def _compare(self, scores: NDArray[np.float32], exact: NDArray[np.float32]) -> None:
+        """Count how many of the best the index found for a user."""
+        wanted = exact[exact > -np.inf]
+        if len(wanted):
+            least = float(wanted[-1])
+            self._right += int((scores >= least - _SLACK * max(1.0, abs(least))).sum())
+            self._wanted += len(wanted)
 
     def _unseen(
         self, hits: Found, seen: Histories, user: int, depth: int

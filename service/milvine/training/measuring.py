@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from milvine.domain.catalog import Catalog
 from milvine.domain.errors import Cancelled, FailedPrecondition, Reason
 from milvine.domain.model import EpochReport, Evaluation, Holdout, Model, ModelConfig
 from milvine.domain.progress import EvaluateProgress, EvaluateStage
-from milvine.models.base import Dataset, Encoder, IsCancelled, Run
+from milvine.models.base import Dataset, IsCancelled, Run
 from milvine.models.families import family_of
 from milvine.models.serving import ModelStore, load_serving_model
 from milvine.models.texts import TextReader
@@ -25,6 +22,7 @@ from milvine.training.dataset import ReadFields, build, dataset_of, with_user_fe
 from milvine.training.evaluation import evaluate
 from milvine.training.holdout import part, with_history
 from milvine.training.live import LiveIndex
+from milvine.training.recommender import Recommender
 
 _READ, _FITTED = 0.05, 0.8
 """The shares of the work that are done when fitting begins and ends."""
@@ -43,13 +41,6 @@ class Measuring:
     """Reads users and items, for families that learn from their fields; None: there is nothing."""
     reader: TextReader | None = None
     """Reads what they say; None: nothing does."""
-
-
-class _Ranker(NamedTuple):
-    """What ranks items for users."""
-
-    encoder: Encoder
-    item_vectors: NDArray[np.float32]
 
 
 def measure(
@@ -88,10 +79,10 @@ def measure(
     if fits_anew:
         dataset = dataset_of(events, catalog, model.config, measuring.read_fields, measuring.reader)
         train, held_out = part(dataset, events, catalog, feedback, holdout)
-        ranker = _fitted(with_history(train), model.config, measuring)
+        recommender = _fitted(with_history(train), model.config, measuring)
     else:
         served = load_serving_model(measuring.artifacts, model, same_encoder)
-        ranker = _Ranker(served.encoder, served.item_vectors)
+        recommender = Recommender.of_served(served)
         dataset = _led_by(served.items, build(events, catalog, feedback))
         if measuring.read_fields is not None:
             dataset = with_user_features(dataset, served.user_encoding, measuring.read_fields)
@@ -100,7 +91,7 @@ def measure(
     found = evaluate(
         train,
         held_out,
-        *ranker,
+        recommender,
         holdout=holdout,
         device=measuring.device,
         cancelled=measuring.cancelled,
@@ -111,7 +102,7 @@ def measure(
     return replace(found, fitted_anew=fits_anew)
 
 
-def _fitted(dataset: Dataset, config: ModelConfig, measuring: Measuring) -> _Ranker:
+def _fitted(dataset: Dataset, config: ModelConfig, measuring: Measuring) -> Recommender:
     """What the settings give when they are fitted."""
     family = family_of(config)
     epochs: list[EpochReport] = []
@@ -126,8 +117,7 @@ def _fitted(dataset: Dataset, config: ModelConfig, measuring: Measuring) -> _Ran
     measuring.report(EvaluateProgress(EvaluateStage.FITTING, _READ))
     settings = family.config(config.settings)
     run = Run(measuring.device, on_epoch, measuring.cancelled)
-    fitted = family.fit(dataset, settings, run)
-    return _Ranker(family.encoder(settings, fitted.tensors), fitted.item_vectors)
+    return Recommender.of_fit(family, settings, family.fit(dataset, settings, run))
 
 
 def _led_by(items: Vocabulary, dataset: Dataset) -> Dataset:

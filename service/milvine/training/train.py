@@ -34,6 +34,7 @@ from milvine.training.content import ItemTexts, Learned, LearnedContent, learn_c
 from milvine.training.dataset import ReadFields, dataset_of, fingerprint, popularity
 from milvine.training.evaluation import evaluate
 from milvine.training.holdout import part, with_history
+from milvine.training.recommender import Recommender
 
 
 def train(  # noqa: PLR0913 - each is one thing that a training needs
@@ -194,8 +195,7 @@ class _Work:
         evaluation = evaluate(
             train,
             held_out,
-            family.encoder(family.config(self.config.settings), fit.fitted.tensors),
-            fit.fitted.item_vectors,
+            Recommender.of_fit(family, family.config(self.config.settings), fit.fitted),
             holdout=self.holdout,
             device=self.device,
             cancelled=self.cancelled,

@@ -41,6 +41,7 @@ from milvine.training.dataset import ReadFields, dataset_of
 from milvine.training.evaluation import evaluate
 from milvine.training.holdout import part, with_history
 from milvine.training.memory import memory_told
+from milvine.training.recommender import Recommender
 
 _READ = 0.02
 """The share of the work that is done when the first trial begins."""
@@ -170,8 +171,7 @@ class _Bench:
         evaluation = evaluate(
             self.train,
             self.held_out,
-            family.encoder(config, fitted.tensors),
-            fitted.item_vectors,
+            Recommender.of_fit(family, config, fitted),
             holdout=replace(self.plan.holdout, cutoffs=(self.plan.cutoff,)),
             device=self.run.device,
             cancelled=self.run.cancelled,

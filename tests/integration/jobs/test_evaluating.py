@@ -11,13 +11,14 @@ import pytest
 from milvine.domain.catalog import IndexKind, VectorIndex
 from milvine.domain.ids import new_id
 from milvine.domain.interaction import INTERACTIONS
-from milvine.domain.model import Holdout, HoldoutMethod, Model
+from milvine.domain.model import Holdout, HoldoutMethod, Model, ModelConfig
 from milvine.domain.operation import Operation, OperationKind, OperationState
 from milvine.domain.progress import EvaluateProgress, EvaluateStage
 from milvine.jobs.handlers import handlers
 from milvine.jobs.payloads import EvaluateRequest, to_json
 from milvine.jobs.runner import Job
-from tests.integration.world import World, make_world, publish
+from milvine.training import recommender
+from tests.integration.world import ALS, World, make_world, publish
 from tests.publishing import WORKER
 
 LATER_MICROS = 10_000_000
@@ -39,7 +40,12 @@ class Heard(Job):
 @pytest.fixture
 async def world(stores) -> World:
     """A catalog with a trained model, whose users have gone on since."""
-    made = await make_world(stores, index=VectorIndex(kind=IndexKind.FLAT))
+    return await gone_on(stores, ALS)
+
+
+async def gone_on(stores, config: ModelConfig) -> World:
+    """A catalog with a model of a config, and what users did after it was trained."""
+    made = await make_world(stores, index=VectorIndex(kind=IndexKind.FLAT), config=config)
     others = sorted(made.items)
     later = [
         (user, item)
@@ -83,6 +89,20 @@ async def test_the_live_index_is_measured_beside(stores, world):
     for found, exact in zip(live.metrics, model.evaluation.model, strict=True):
         assert found.recall == pytest.approx(exact.recall, abs=0.01)
         assert found.ndcg == pytest.approx(exact.ndcg, abs=0.01)
+
+
+async def test_a_network_ranks_what_the_live_index_found(stores, monkeypatch):
+    """A model with a scorer is measured as it is served, exactly and by the index."""
+    config = ModelConfig("neural_cf", {"embedding_size": 8, "epochs": 20, "learning_rate": 0.02})
+    world = await gone_on(stores, config)
+    release = await publish(stores, world, "en" + world.model.id)
+    model, _ = await evaluate(stores, world, since(world), release_id=release.id)
+    assert model.evaluation.live.index_recall == 1.0
+    for found, exact in zip(model.evaluation.live.metrics, model.evaluation.model, strict=True):
+        assert found.ndcg == pytest.approx(exact.ndcg)
+    monkeypatch.setattr(recommender, "MOST_RERANKED", 1)
+    factorised, _ = await evaluate(stores, world, since(world))
+    assert factorised.evaluation.model[-1].ndcg != model.evaluation.model[-1].ndcg
 
 
 async def test_a_time_at_which_nothing_came_is_refused(stores, world):

@@ -12,9 +12,9 @@ from milvine.client import Boost, Client, Ranking, pages
 from milvine.domain.catalog import IndexKind, VectorIndex
 from milvine.domain.model import ModelConfig
 from milvine.filters import parse
+from milvine.models.base import MOST_RERANKED
 from milvine.models.histories import history_of
 from milvine.retrieval import ActiveReleases, People, Popularity, Retriever
-from milvine.retrieval.reranking import MOST_RERANKED
 from tests.filter_oracle import evaluate
 from tests.integration.api.conftest import RecordsOnly
 from tests.integration.conftest import open_stores

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from milvine.domain.model import Holdout, HoldoutMethod
 from milvine.models import Dataset, Histories, Vocabulary
 from milvine.training import evaluate
+from milvine.training.recommender import Recommender
 
 ITEMS = 9
 
@@ -63,12 +64,25 @@ class KnownByLength:
         return self.vectors[histories.lengths].astype(np.float32)
 
 
-def measure(train, held, user_vectors, item_vectors, holdout, **options):
+@dataclass(frozen=True, eq=False)
+class AddsByLength:
+    """A scorer that adds to each item what the length of a history makes of it."""
+
+    added: np.ndarray
+    """(lengths, items)"""
+
+    def read(self, histories):
+        return self.added[histories.lengths].astype(np.float32)
+
+    def gains(self, readers, candidates):
+        return np.take_along_axis(readers, candidates, axis=1)
+
+
+def measure(train, held, user_vectors, item_vectors, holdout, scorer=None, **options):
     return evaluate(
         train,
         held,
-        KnownByLength(user_vectors),
-        item_vectors.astype(np.float32),
+        Recommender(KnownByLength(user_vectors), item_vectors.astype(np.float32), scorer),
         holdout=holdout,
         **options,
     )

@@ -11,8 +11,15 @@ from hypothesis import strategies as st
 
 from milvine.domain.errors import Cancelled
 from milvine.domain.model import Holdout, Segment
-from milvine.training import evaluation, ranking_metrics, split
-from tests.unit.training.small import ITEMS, dataset_of, datasets, holdouts, measure
+from milvine.training import evaluation, ranking_metrics, recommender, split
+from tests.unit.training.small import (
+    ITEMS,
+    AddsByLength,
+    dataset_of,
+    datasets,
+    holdouts,
+    measure,
+)
 
 
 def test_metrics_by_hand():
@@ -92,6 +99,34 @@ def test_evaluation_is_what_brute_force_finds(dataset, holdout, seed, cutoffs):
             np.testing.assert_allclose(
                 [at.recall, at.ndcg, at.mrr, at.hit_rate, at.coverage], expected, atol=1e-9
             )
+
+
+@given(dataset=datasets, seed=st.integers(0, 1000), reranked=st.integers(1, 12))
+def test_a_scorer_ranks_the_best_anew(dataset, seed, reranked):
+    """As the service does: the best by inner product change places, the others follow."""
+    rng = np.random.default_rng(seed)
+    users, items = rng.normal(size=(ITEMS + 1, 3)), rng.normal(size=(ITEMS, 3))
+    added = rng.normal(size=(ITEMS + 1, ITEMS))
+    train, held = split(dataset, holdout := Holdout(cutoffs=(3,), seed=seed))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recommender, "MOST_RERANKED", reranked)
+        found = measure(train, held, users, items, holdout, AddsByLength(added))
+    if found is None:
+        return
+    histories = train.histories
+
+    def score(user, item):
+        length = histories.lengths[user]
+        seen = set(histories.take(np.array([user])).items.tolist())
+        scores = items @ users[length]
+        above = sum(s > scores[item] for i, s in enumerate(scores) if i not in seen)
+        return scores[item] + added[length, item] if above < reranked else scores[item] - 1_000
+
+    (at,) = found.model
+    expected = _brute_force(histories, held, score, 3)
+    np.testing.assert_allclose(
+        [at.recall, at.ndcg, at.mrr, at.hit_rate, at.coverage], expected, atol=1e-9
+    )
 
 
 def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch):
