@@ -54,7 +54,7 @@ WARM_UP_S = 0.5
 ASKED = 2_000
 """How many users are asked for in turns."""
 NEW_CALLERS = 64
-NEW_S, SETTLE_S = 1.0, 10.0
+NEW_S, SETTLE_S = 1.0, 16.0
 """How long milvine is asked for users that it has not seen, and how long until it has seen all."""
 
 
