@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
+import statistics
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +27,10 @@ from google.protobuf.duration_pb2 import Duration
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from milvine.client import Client, Interaction, OperationHandle
+from milvine.models import families
+from milvine.models.base import Feedback
 from milvine.training import ranking_metrics
-from milvine.v1 import model_pb2, release_pb2
+from milvine.v1 import catalog_pb2, model_pb2, release_pb2
 from tests.bench import datasets
 from tests.bench.datasets import Split
 from tests.bench.deployment import Deployment, Engine, deployment
@@ -38,6 +42,8 @@ CONFIGS = Path(__file__).parent / "configs"
 BATCH = 256
 """Users of a request: as many as one may have."""
 IN_FLIGHT = 2
+FORETOLD = 5_000
+"""Of so many users ratings are foretold."""
 TRAIN_S, PUBLISH_S, CALL_S = 1_800.0, 900.0, 120.0
 
 R = TypeVar("R", model_pb2.Model, release_pb2.Release)
@@ -85,7 +91,10 @@ class Steps:
 
 async def bring_in(client: Client, split: Split, steps: Steps) -> None:
     """Create the catalog and stream the training part into it."""
-    await client.create_catalog(CATALOG, event_types=["interaction"])
+    event_type = catalog_pb2.EventType(name="interaction", liked_from=split.liked_from)
+    if split.liked_from is not None:
+        event_type.value_meaning = catalog_pb2.EventType.VALUE_MEANING_RATING
+    await client.create_catalog(CATALOG, event_types=[event_type])
     await _record(client, split.train, steps, "bringing in interactions")
 
 
@@ -105,10 +114,12 @@ async def _record(
 
 def _interactions(events: pa.Table, after: int) -> Iterable[Interaction]:
     users, items = (events[name].to_pylist() for name in ("user_id", "item_id"))
+    has_ratings = "rating" in events.column_names
+    values = events["rating"].to_pylist() if has_ratings else itertools.repeat(None, len(events))
     start = datetime(2020, 1, 1, tzinfo=UTC) + timedelta(seconds=after)
     # The place in the file is the time, for formats that are in order.
-    for row, (user, item) in enumerate(zip(users, items, strict=True)):
-        yield Interaction(user, item, event_time=start + timedelta(seconds=row))
+    for row, (user, item, value) in enumerate(zip(users, items, values, strict=True)):
+        yield Interaction(user, item, value=value, event_time=start + timedelta(seconds=row))
 
 
 async def put_into_service(
@@ -122,6 +133,40 @@ async def put_into_service(
         order = await client.publish(model.model_id, min_index_recall=0.0)
         await steps.follow("publishing", order, PUBLISH_S)
     return Trained(model, publishing.seconds)
+
+
+async def foretell(client: Client, split: Split, steps: Steps) -> dict[str, float]:
+    """How far foretold ratings are from those that were given: root mean squares.
+
+    Beside the service's scores stand the mean rating, and that of the item.
+    """
+    asked = list(split.foretold)[:FORETOLD]
+    bar = steps.begin("foretelling ratings", len(asked))
+    users = iter(asked)
+    pairs: list[tuple[str, float, float]] = []
+
+    async def ask() -> None:
+        for user in users:  # shared: each user is asked for once
+            given = split.foretold[user]
+            ranked = await client.rank_items(CATALOG, given, user=user)
+            pairs.extend((hit.id, hit.score, given[hit.id]) for hit in ranked.hits)
+            steps.progress.advance(bar)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(IN_FLIGHT):
+            group.create_task(ask())
+    means = split.train.group_by("item_id").aggregate([("rating", "mean")]).to_pydict()
+    of_item = dict(zip(means["item_id"], means["rating_mean"], strict=True))
+    mean = statistics.fmean(split.train["rating"].to_pylist())
+    return {
+        "model": _off(score - given for _, score, given in pairs),
+        "item_mean": _off(of_item.get(item, mean) - given for item, _, given in pairs),
+        "mean": _off(mean - given for _, _, given in pairs),
+    }
+
+
+def _off(errors: Iterable[float]) -> float:
+    return round(statistics.fmean(error * error for error in errors) ** 0.5, 4)
 
 
 async def live_lists(
@@ -195,6 +240,9 @@ async def measure(folder: Path, family: str, engine: Engine, steps: Steps) -> di
             trained = await put_into_service(client, family, settings, steps)
             await fold_in(client, split, steps)
             live = await live_lists(client, users, split.cutoff, steps)
+            of_ratings = families[family].learns_from is Feedback.EXPLICIT
+            has_ratings = of_ratings and bool(split.foretold)
+            rmse = {"rmse": await foretell(client, split, steps)} if has_ratings else {}
         model_id = trained.model.model_id
         exact, popular = exact_lists(deployed, model_id, users, split.cutoff, steps)
     return {
@@ -204,6 +252,7 @@ async def measure(folder: Path, family: str, engine: Engine, steps: Steps) -> di
         "live": figures(split, live),
         "exact": figures(split, exact),
         "popularity": figures(split, popular),
+        **rmse,
         "train_seconds": round(seconds(trained.model.train_duration), 2),
         "publish_seconds": round(trained.publish_seconds, 2),
         "seconds_per_epoch": round(trained.seconds_per_epoch, 3),

@@ -55,6 +55,29 @@ def test_reads_a_sequence_a_user(tmp_path: Path):
     }
 
 
+def test_reads_ratings(tmp_path: Path):
+    """A fifth of each reader's books are held out; those of these that were liked are found."""
+    lines = [f"b{book},u{user},{1 + book % 5}" for user in range(2) for book in range(10)]
+    lines += ["b0,u0,5", "b1,u2,5"]  # u0's b0 stands twice; u2 has too few
+    with gzip.open(tmp_path / "ratings.csv.gz", "wt") as file:
+        file.write("\n".join(["book_id,user_id,rating", *lines]))
+    with gzip.open(tmp_path / "books.csv.gz", "wt") as file:
+        file.write("id,title\n")
+
+    split = datasets.read(tmp_path)
+
+    assert {user: len(held) for user, held in split.foretold.items()} == {"u0": 2, "u1": 2}
+    assert len(split.train) == 17
+    given = {(row["user_id"], row["item_id"]): row["rating"] for row in split.train.to_pylist()}
+    held = {(user, item): r for user, own in split.foretold.items() for item, r in own.items()}
+    assert not given.keys() & held.keys()
+    assert (given | held)["u0", "b0"] == 5
+    assert {(user, item) for user, own in split.held_out.items() for item in own} == {
+        pair for pair, rating in held.items() if rating >= 4
+    }
+    assert datasets.read(tmp_path).foretold == split.foretold
+
+
 def test_names_the_files_that_are_missing(tmp_path: Path):
     """A folder that no reader knows is refused with what it must have."""
     with pytest.raises(FileNotFoundError, match=r"train\.txt\.gz and test\.txt\.gz"):

@@ -47,7 +47,7 @@ def handlers(
     device: str,
     encoder: TextEncoder | None = None,
 ) -> Mapping[OperationKind, Handler]:
-    """The handler of each kind; the encoder reads texts of items, by default the hashing one."""
+    """The handler of each kind; the encoder reads what items and users say, by default hashing."""
     tasks = _Tasks(records, vectors, artifacts, device, encoder or text_encoder("hashing"))
     return {
         OperationKind.TRAIN: tasks.train,
