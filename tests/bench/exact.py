@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from milvine.artifacts import Artifacts
-from milvine.models.base import Histories
+from milvine.models.base import Feedback, Histories
 from milvine.models.histories import history_of
 from milvine.models.serving import ServingModel, load_serving_model
 from milvine.models.vocabulary import Vocabulary
@@ -30,7 +30,9 @@ class ExactRanking:
 
     served: ServingModel
     histories: Histories
-    """A user each."""
+    """What the model knows of them, a user each."""
+    seen: Histories
+    """What they have had to do with, liked or not."""
 
     @classmethod
     def of(cls, settings: Settings, model_id: str, users: Sequence[str]) -> Self:
@@ -43,14 +45,15 @@ class ExactRanking:
         finally:
             records.close()
         served = load_serving_model(Artifacts(settings.artifacts), model, same_encoder)
-        histories = history_of(
-            events,
-            catalog,
-            served.feedback,
-            items=served.items,
-            users=Vocabulary(pa.array(users, pa.string())),
+        asked = Vocabulary(pa.array(users, pa.string()))
+        every = replace(
+            catalog, event_types=tuple(replace(t, liked_from=None) for t in catalog.event_types)
         )
-        return cls(served, histories)
+        return cls(
+            served,
+            history_of(events, catalog, served.feedback, items=served.items, users=asked),
+            history_of(events, every, Feedback.IMPLICIT, items=served.items, users=asked),
+        )
 
     def by_score(self, count: int) -> Iterator[list[list[str]]]:
         """Yield the best items of some users at a time, best first, without those they have.
@@ -59,22 +62,23 @@ class ExactRanking:
         """
         vectors = torch.from_numpy(np.array(self.served.item_vectors))
         popularity = self._popularity()
-        for histories in self._batches():
+        for users in self._batches():
+            histories = self.histories.take(users)
             scores = torch.from_numpy(self.served.encoder.encode(histories)) @ vectors.mT
             scores[torch.from_numpy(histories.lengths == 0)] = popularity
-            yield self._top(scores, histories, count)
+            yield self._top(scores, self.seen.take(users), count)
 
     def by_popularity(self, count: int) -> Iterator[list[list[str]]]:
         """Yield the items that most users have, in the same way."""
         popularity = self._popularity()
-        for histories in self._batches():
-            yield self._top(popularity.repeat(len(histories), 1), histories, count)
+        for users in self._batches():
+            yield self._top(popularity.repeat(len(users), 1), self.seen.take(users), count)
 
-    def _batches(self) -> Iterator[Histories]:
+    def _batches(self) -> Iterator[NDArray[np.int64]]:
         size = max(1, _SCORES // len(self.served.items))
         for start in range(0, len(self.histories), size):
             stop = min(start + size, len(self.histories))
-            yield self.histories.take(np.arange(start, stop))
+            yield np.arange(start, stop)
 
     def _popularity(self) -> torch.Tensor:
         return torch.from_numpy(self.served.popularity.astype(np.float32))

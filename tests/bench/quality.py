@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import random
 import statistics
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -140,7 +141,8 @@ async def foretell(client: Client, split: Split, steps: Steps) -> dict[str, floa
 
     Beside the service's scores stand the mean rating, and that of the item.
     """
-    asked = list(split.foretold)[:FORETOLD]
+    asked = list(split.foretold)
+    asked = random.Random(0).sample(asked, min(FORETOLD, len(asked)))  # noqa: S311 - no secret
     bar = steps.begin("foretelling ratings", len(asked))
     users = iter(asked)
     pairs: list[tuple[str, float, float]] = []
@@ -162,6 +164,7 @@ async def foretell(client: Client, split: Split, steps: Steps) -> dict[str, floa
         "model": _off(score - given for _, score, given in pairs),
         "item_mean": _off(of_item.get(item, mean) - given for item, _, given in pairs),
         "mean": _off(mean - given for _, _, given in pairs),
+        "ratings": len(pairs),
     }
 
 

@@ -45,6 +45,8 @@ _ANSWER_S = 300.0
 """How long a process waits for the others to start, or to take a step."""
 _LOOK_S = 0.05
 """How often the first process looks whether it is to stop while it waits for the others."""
+_FOR_THE_FIRST = (signal.SIGINT, signal.SIGTERM)
+"""Signals to all the processes that only the first one heeds, for it ends the others."""
 _END_S = 5.0
 """How long a process that broke off may take to end."""
 
@@ -76,9 +78,10 @@ def together(steps: Steps, run: Run) -> Iterator[TakePass]:
                 first.steps_file.unlink()
                 yield lambda epoch: _take(epoch, steps, first, peers, run.cancelled)
         except _Parted as exc:
+            fault = _fault(peers)
             if run.cancelled():
                 raise Cancelled from exc
-            raise _fault(peers) from exc
+            raise fault from exc
 
 
 def _take(
@@ -196,7 +199,7 @@ def _peer(member: _Member) -> Iterator[_Peer]:
     arguments = (member, torch.get_num_threads(), its_pipe)
     process = context.Process(target=_help, args=arguments, daemon=True)
     with pipe:
-        with its_pipe:
+        with its_pipe, _signals_held_back():
             process.start()
         try:
             yield _Peer(process, pipe)
@@ -204,6 +207,16 @@ def _peer(member: _Member) -> Iterator[_Peer]:
             process.kill()
             process.join()
             process.close()
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Hold back, here and in a process that is started, what is for the first process alone."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_FIRST)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _wait_until_started(peers: Sequence[_Peer], cancelled: IsCancelled) -> None:
@@ -243,8 +256,9 @@ def _fault(peers: Sequence[_Peer]) -> Exception:
 
 def _help(member: _Member, thread_count: int, first: Connection) -> None:
     """Take the steps of each pass that the first process tells of."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # these are for the first process, which ends this
+    for number in _FOR_THE_FIRST:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_THE_FIRST)
     threading.Thread(target=_end_with_first, args=(member.home,), daemon=True).start()
     torch.set_num_threads(thread_count)
     quiet_sparse()

@@ -120,7 +120,7 @@ class Batches(Generic[K, Q, A]):
         if self._lanes and key not in self._gathering:
             self._gathering.add(key)
             self._gather(_Gathering(lane, key))
-            self._start()  # other kinds, which waited for a slot
+        self._start()  # other kinds, which waited for a slot
 
     def _gather(self, gathering: _Gathering[K]) -> None:
         """Start once none of a kind joined those waiting for some turns of the loop."""
@@ -149,9 +149,9 @@ class Batches(Generic[K, Q, A]):
         """The oldest kind that may go, of the first lane in turn that has one."""
         for lane, keys in self._lanes.items():
             for key, waiting in keys.items():
-                if key in self._gathering:
-                    continue
-                if key not in self._keys_under_way or len(waiting) >= self._crowd:
+                is_gathering = key in self._gathering
+                is_busy = is_gathering or key in self._keys_under_way
+                if not is_busy or len(waiting) >= (self._most if is_gathering else self._crowd):
                     return lane, key
         return None
 

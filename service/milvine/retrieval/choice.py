@@ -38,7 +38,7 @@ def method_for(*, is_exact: bool, total: int, matching: int | None, needed: int)
 
     | index | filter        | hits and excluded ids     | way                                     |
     |-------|---------------|---------------------------|-----------------------------------------|
-    | other | none          | any                       | EXACT, over all items                   |
+    | other | none, few     | any                       | EXACT, over all items                   |
     | exact | none          | more than MOST_FETCHED    | EXACT, over all items                   |
     | exact | any           | at most MOST_FETCHED      | INDEX                                   |
     | exact | few match     | more                      | EXACT, over what matches                |

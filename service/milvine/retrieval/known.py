@@ -14,17 +14,23 @@ from milvine.retrieval.matching import LOOK_S, SETTLED_S, Matchings
 QUIET_S = 2 * SETTLED_S
 """Items that have not changed for so long are looked up; where they change all the time, that would
 be in vain."""
-MOST = 4
-"""Of so many releases the items are known; the longest unused goes first."""
+MOST_BYTES = 128 << 20
+"""What is kept of all releases; the longest unused goes first."""
+MOST_RELEASES = 10_000
+"""Of so many it is remembered since when they are quiet."""
 
 
 @dataclass(slots=True)
 class _Entry:
     revision: int
     since: float
-    """When this revision was first seen."""
+    """Since when nothing was seen to change, or was looked up in vain."""
     is_looked_up: bool = False
     items: LongestFirst | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return self.items.nbytes if self.items else 0
 
 
 class Known:
@@ -46,7 +52,7 @@ class Known:
             entry = _Entry(active.revision, now)
             self._entries[release_id] = entry
         self._entries.move_to_end(release_id)
-        if len(self._entries) > MOST:
+        if len(self._entries) > MOST_RELEASES:
             self._entries.popitem(last=False)
         is_due = not entry.is_looked_up and now - entry.since >= QUIET_S
         if is_due and release_id not in self._looks:
@@ -61,9 +67,16 @@ class Known:
             entry.since = time.monotonic()  # not again at once
             return
         entry.is_looked_up, entry.items = True, look.result()
+        spare = sum(each.nbytes for each in self._entries.values()) - MOST_BYTES
+        for each in self._entries.values():
+            if spare <= 0:
+                break
+            spare -= each.nbytes
+            if each.items:
+                each.items, each.is_looked_up, each.since = None, False, time.monotonic()
 
     async def _look(self, active: Active) -> LongestFirst | None:
-        matching = await self._matchings.of(active, "", timeout_s=LOOK_S)
+        matching = await self._matchings.of(active, "", timeout_s=LOOK_S, may_be_stale=False)
         if matching.pool is None:
             return None
         return await asyncio.to_thread(LongestFirst.of, matching.pool)

@@ -45,6 +45,12 @@ class LongestFirst:
         places = np.argsort(-lengths, kind="stable")
         return cls(pool, places, lengths[places], pool.vectors[pool.rows[places]])
 
+    @property
+    def nbytes(self) -> int:
+        """What it takes, without the vectors of the model."""
+        own = (self.pool.rows, self.places, self.lengths, self.vectors)
+        return sum(array.nbytes for array in own)
+
     def best(self, question: Question, *, most: int = QUICK) -> Best | None:
         """The best for a question; None where that takes more than so many multiplications."""
         size = self.vectors.shape[1]

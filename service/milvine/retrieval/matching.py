@@ -80,7 +80,9 @@ class Matchings:
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
         self._looks: dict[tuple[_Key, int], asyncio.Task[Matching]] = {}
 
-    async def of(self, active: Active, expression: str, *, timeout_s: float) -> Matching:
+    async def of(
+        self, active: Active, expression: str, *, timeout_s: float, may_be_stale: bool = True
+    ) -> Matching:
         """The items of a release that match an expression; all that the store has for "".
 
         Raises:
@@ -95,7 +97,7 @@ class Matchings:
             self._entries.move_to_end(key)
             return entry.matching
         look = self._looks.get((key, active.revision)) or self._start(key, active)
-        if entry and now - entry.current_at < STALE_S:
+        if may_be_stale and entry and now - entry.current_at < STALE_S:
             return entry.matching
         try:
             async with asyncio.timeout(timeout_s):

@@ -25,7 +25,7 @@ COLD = 5
 HEAD_SHARE = 0.2
 """The share of the items that are the head."""
 _USERS, _FEW_USERS = 1_024, 128
-"""How many users are ranked for at once; an index and a scorer take longer, and a cancel waits."""
+"""How many users are ranked for at once; an index, a scorer and texts take longer."""
 _SCORES = 2**24
 """How many scores are held at once: 64 MB."""
 
@@ -70,7 +70,9 @@ def evaluate(  # noqa: PLR0913 - what is measured, and on what
         for part in (held_out, *_segments(train.histories, held_out, counts).values())
     )
     live_measure = LiveMeasure(live, train.items, recommender, begin()) if live else None
-    most = _FEW_USERS if live or recommender.scorer else _USERS
+    features = train.histories.features
+    is_slow = live or recommender.scorer or (features is not None and features.texts is not None)
+    most = _FEW_USERS if is_slow else _USERS
     for users in _batches(np.flatnonzero(held_out.lengths), len(counts), most=most):
         if cancelled():
             raise Cancelled

@@ -80,7 +80,9 @@ class LiveMeasure:
         wanted = exact[exact > -np.inf]
         if len(wanted):
             least = float(wanted[-1])
-            self._right += int((scores >= least - _SLACK * max(1.0, abs(least))).sum())
+            # Items that the model places by what they say may score above its own.
+            right = int((scores >= least - _SLACK * max(1.0, abs(least))).sum())
+            self._right += min(right, len(wanted))
             self._wanted += len(wanted)
 
     def _unseen(

@@ -61,9 +61,18 @@ class Recommender:
         """
         if self.scorer is None:
             return rows
-        is_item = rows >= 0
-        gains = self.scorer.gains(self.scorer.read(histories), np.where(is_item, rows, 0))
-        totals = np.where(is_item, scores + gains, -np.inf)
-        best = np.argsort(-totals[:, :MOST_RERANKED], axis=1, kind="stable")
-        head = np.take_along_axis(rows, best, axis=1)
+        head = rows[:, :MOST_RERANKED]
+        is_item = head >= 0
+        gains = self.scorer.gains(self.scorer.read(histories), np.where(is_item, head, 0))
+        totals = np.where(is_item, scores[:, :MOST_RERANKED] + _filled(gains, is_item), -np.inf)
+        best = np.argsort(-totals, axis=1, kind="stable")
+        head = np.take_along_axis(head, best, axis=1)
         return np.concatenate([head, rows[:, MOST_RERANKED:]], axis=1)
+
+
+def _filled(gains: NDArray[np.float32], is_item: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Gains (users, n); items that the scorer did not learn gain what others of the user do."""
+    is_known = is_item & np.isfinite(gains)
+    sums = np.where(is_known, gains, 0.0).sum(axis=1, keepdims=True)
+    usual = sums / np.maximum(is_known.sum(axis=1, keepdims=True), 1)
+    return np.where(is_known, gains, usual)

@@ -1446,7 +1446,8 @@ Global___Evaluation: _TypeAlias = Evaluation  # noqa: Y015
 class LiveEvaluation(_message.Message):
     """How well the live index of a release found what was held out, for the same
     users with the same vectors as the model's exact scores in `Evaluation`. What
-    is less here is lost by the index.
+    is less here is lost by the index alone; where it would lose much, a request
+    is answered exactly.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1458,7 +1459,8 @@ class LiveEvaluation(_message.Message):
     """The release."""
     index_recall: _builtins.float
     """The share of the exact best items that the index found, in lists of the
-    longest cutoff; items that score alike stand for each other.
+    longest cutoff, and of the 200 that a network ranks anew; items that score
+    alike stand for each other.
     """
     @_builtins.property
     def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankingMetrics]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+import time
+from dataclasses import fields, replace
 
 import pytest
 
 from milvine.domain.release import Release
 from milvine.retrieval import ActiveReleases, known
 from milvine.retrieval.active import Active
-from milvine.retrieval.known import MOST, Known
+from milvine.retrieval.known import Known
 from milvine.retrieval.longest_first import LongestFirst
 from milvine.retrieval.matching import Matchings
 from tests.integration.conftest import open_stores
@@ -66,13 +67,19 @@ async def test_all_items_are_known_once_they_were_looked_up(stores, items, activ
     assert items.of(replace(active, revision=active.revision + 1)) is None
 
 
-async def test_items_that_change_all_the_time_are_not_looked_up(items, active):
-    """Nothing is known of a new revision, and nothing is asked of the store for it."""
-    for revision in range(5):
-        assert items.of(replace(active, revision=revision)) is None
-        assert items.of(replace(active, revision=revision)) is None
+async def test_items_that_change_all_the_time_are_not_looked_up(items, active, monkeypatch):
+    """However long it goes on, nothing is asked of the store for a revision that was just seen."""
+    monkeypatch.setattr(known, "QUIET_S", 0.2)
+    began = time.monotonic()
+    revision = 0
+    while time.monotonic() - began < 3 * known.QUIET_S:
+        revision += 1
+        for _ in range(2):
+            assert items.of(replace(active, revision=revision)) is None
+        await asyncio.sleep(0)
 
     assert not items._looks
+    assert not any(entry.is_looked_up for entry in items._entries.values())
 
 
 async def test_a_failed_look_up_is_not_repeated_at_once(items, active, monkeypatch):
@@ -92,16 +99,32 @@ async def test_a_failed_look_up_is_not_repeated_at_once(items, active, monkeypat
     assert await found(items, active)
 
 
-async def test_the_longest_unused_release_is_forgotten(items, active, monkeypatch):
-    """Each takes as much memory as its vectors."""
+async def test_the_items_of_the_longest_unused_release_are_forgotten(items, active, monkeypatch):
+    """Each takes as much memory as its vectors, and all of them no more than there is."""
     monkeypatch.setattr(known, "QUIET_S", 0.0)
     before = await found(items, active)
-    for number in range(MOST):
-        items.of(replace(active, release=_other(active.release, number)))
+    monkeypatch.setattr(known, "MOST_BYTES", 2 * before.nbytes)
+    others = [replace(active, release=_other(active.release, number)) for number in range(2)]
+    assert [await found(items, other) for other in others]
 
+    assert [items.of(other) is not None for other in others] == [True, True]
     assert items.of(active) is None
-    assert await found(items, active) is not before
+
+
+async def test_releases_that_are_asked_in_turn_are_all_known(items, active, monkeypatch):
+    """However many they are, each is quiet since it last changed."""
+    monkeypatch.setattr(known, "QUIET_S", 0.05)
+    releases = [replace(active, release=_other(active.release, number)) for number in range(20)]
+    async with asyncio.timeout(TIMEOUT_S):
+        while None in [items.of(release) for release in releases]:  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 def _other(release: Release, number: int) -> Release:
-    return replace(release, id=f"{release.id}-{number}")
+    """A release of another id that has the same collections."""
+
+    class Other(Release):
+        _build = release._build
+
+    values = {field.name: getattr(release, field.name) for field in fields(release)}
+    return Other(**{**values, "id": f"{release.id}-{number}"})

@@ -53,8 +53,23 @@ def test_the_best_are_those_of_a_sort(rng, monkeypatch, size, barred, first):
         answered += 1
         assert best.ids == pool.items.take(pool.rows[allowed])
         assert best.scores == (pool.vectors[pool.rows[allowed]] @ query).tolist()
-        assert best.is_all == (size - len(excluded) == 20)
+        assert not best.is_all
     assert answered >= (10 if barred < first / 2 else 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "barred", "is_all"), [(20, 0, True), (25, 5, True), (26, 5, False)]
+)
+def test_it_says_when_there_are_no_more(rng, size, barred, is_all):
+    """Then what follows on another page need not be looked for."""
+    pool = some(rng, size)
+    query = rng.integers(1, 4, DIMENSION).astype(np.float32)
+    excluded = frozenset(pool.items.take(pool.rows[ranked(pool, query)[:barred]]))
+
+    best = LongestFirst.of(pool).best(Question(query, excluded, 20))
+
+    assert len(best.ids) == 20
+    assert best.is_all is is_all
 
 
 def test_short_vectors_are_not_scored(rng):

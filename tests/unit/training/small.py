@@ -75,6 +75,7 @@ class AddsByLength:
         return self.added[histories.lengths].astype(np.float32)
 
     def gains(self, readers, candidates):
+        """NaN for an item that it did not learn."""
         return np.take_along_axis(readers, candidates, axis=1)
 
 
