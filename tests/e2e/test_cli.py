@@ -474,7 +474,7 @@ def test_an_interrupted_training_is_cancelled(filled):
     """Ctrl-C cancels the training, says so, and ends with 130."""
     arguments = ["train", "films", "--family", "als", "--set", "epochs=1000"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "milvine", *arguments, "--set", "embedding_size=256"],
+        [sys.executable, "-m", "milvine", *arguments, "--set", "embedding_size=1024"],
         env=os.environ | filled,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
