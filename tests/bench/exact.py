@@ -55,6 +55,10 @@ class ExactRanking:
             history_of(events, every, Feedback.IMPLICIT, items=served.items, users=asked),
         )
 
+    def take(self, users: NDArray[np.integer]) -> Self:
+        """The ranking for some of the users, by their places."""
+        return replace(self, histories=self.histories.take(users), seen=self.seen.take(users))
+
     def by_score(self, count: int) -> Iterator[list[list[str]]]:
         """Yield the best items of some users at a time, best first, without those they have.
 

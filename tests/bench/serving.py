@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +118,7 @@ def describe(deployed: Deployment, model_id: str, collection: str, uri: str) -> 
     known = np.flatnonzero(ranking.histories.lengths > 0)
     # In no order, for the users with the longest histories have the smallest numbers.
     known = np.random.default_rng(0).permutation(known)[:ASKED]
-    asked = replace(ranking, histories=ranking.histories.take(known))
+    asked = ranking.take(known)
     vectors = asked.served.encoder.encode(asked.histories)
     rows = np.argsort(-(vectors @ asked.served.item_vectors.T), axis=1)[:, :COUNT]
     return World(
