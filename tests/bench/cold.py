@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import csv
-import gzip
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +28,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from milvine.client import Client, Interaction, Item
 from milvine.training import ranking_metrics
 from milvine.v1 import catalog_pb2
+from tests.bench.datasets import rows_of
 from tests.bench.deployment import Engine, deployment
 from tests.bench.quality import BATCH, CALL_S, CATALOG, Steps, put_into_service, seconds
 from tests.bench.report import console, finish, stop_cleanly_on_sigterm
@@ -58,14 +57,14 @@ class Books:
     @classmethod
     def read(cls, folder: Path) -> Books:
         """Read goodbooks-10k from a folder and hold a tenth of the books out."""
-        books = list(_rows(folder / "books.csv.gz"))
+        books = list(rows_of(folder / "books.csv.gz"))
         titles = {book["id"]: book["title"] for book in books}
         authors = {book["id"]: book["authors"] for book in books}
         count = round(COLD_SHARE * len(titles))
         drawn = np.random.default_rng(0).choice(sorted(titles), count, replace=False)
         cold = frozenset(drawn.tolist())
         # Some pairs stand twice.
-        rated = dict.fromkeys((r["user_id"], r["book_id"]) for r in _rows(folder / RATINGS))
+        rated = dict.fromkeys((r["user_id"], r["book_id"]) for r in rows_of(folder / RATINGS))
         train = [(reader, book) for reader, book in rated if book not in cold]
         known = {reader for reader, _ in train}
         held_out: defaultdict[str, set[str]] = defaultdict(set)
@@ -82,11 +81,6 @@ class Books:
         for book, count in counts.items():
             of_author[_first(self.authors[book])] += count
         return sorted(self.cold, key=lambda book: -of_author[_first(self.authors[book])])
-
-
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-        yield from csv.DictReader(file)
 
 
 def _first(authors: str) -> str:

@@ -126,9 +126,8 @@ def read_goodbooks(folder: Path) -> Split:
     that are held out are to be foretold. Of a pair that stands twice the last rating counts.
     """
     rated: defaultdict[str, dict[str, float]] = defaultdict(dict)
-    with gzip.open(folder / "ratings.csv.gz", "rt", encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            rated[row["user_id"]][row["book_id"]] = float(row["rating"])
+    for row in rows_of(folder / "ratings.csv.gz"):
+        rated[row["user_id"]][row["book_id"]] = float(row["rating"])
     draw = random.Random(0)  # noqa: S311 - the same in each run
     train: list[tuple[str, str, float]] = []
     foretold: dict[str, dict[str, float]] = {}
@@ -157,6 +156,12 @@ def _events(users: Sequence[str], items: Sequence[str]) -> pa.Table:
     return pa.table(
         {"user_id": pa.array(users, pa.string()), "item_id": pa.array(items, pa.string())}
     )
+
+
+def rows_of(path: Path) -> Iterator[dict[str, str]]:
+    """Yield the rows of a compressed CSV file that names its columns."""
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:

@@ -9,34 +9,13 @@ from dataclasses import fields, replace
 import pytest
 
 from milvine.domain.release import Release
-from milvine.retrieval import ActiveReleases, known
+from milvine.retrieval import known
 from milvine.retrieval.active import Active
 from milvine.retrieval.known import Known
 from milvine.retrieval.longest_first import LongestFirst
 from milvine.retrieval.matching import Matchings
-from tests.integration.conftest import open_stores
-from tests.integration.world import make_world, publish
 
 TIMEOUT_S = 20.0
-
-
-@pytest.fixture(scope="module")
-def catalog_id(urls, records):
-    """A catalog that serves a release."""
-
-    async def make() -> str:
-        async with open_stores(urls, records) as stores:
-            world = await make_world(stores)
-            await publish(stores, world, f"r{world.catalog.id}", min_index_recall=0.0)
-            return world.catalog.id
-
-    return asyncio.run(make())
-
-
-@pytest.fixture
-async def active(stores, catalog_id):
-    """The release."""
-    return await ActiveReleases(stores.records, stores.artifacts, refresh_s=60).get(catalog_id)
 
 
 @pytest.fixture

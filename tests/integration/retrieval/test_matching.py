@@ -8,32 +8,11 @@ from dataclasses import replace
 import pytest
 
 from milvine.domain.errors import DeadlineExceeded, MilvineError
-from milvine.retrieval import ActiveReleases, matching
+from milvine.retrieval import matching
 from milvine.retrieval.matching import Matchings
-from tests.integration.conftest import open_stores
-from tests.integration.world import make_world, publish
 
 TIMEOUT_S = 20.0
 EARLY = "_has_year == true and year < 1980"
-
-
-@pytest.fixture(scope="module")
-def catalog_id(urls, records):
-    """A catalog that serves a release."""
-
-    async def make() -> str:
-        async with open_stores(urls, records) as stores:
-            world = await make_world(stores)
-            await publish(stores, world, f"r{world.catalog.id}", min_index_recall=0.0)
-            return world.catalog.id
-
-    return asyncio.run(make())
-
-
-@pytest.fixture
-async def active(stores, catalog_id):
-    """The release."""
-    return await ActiveReleases(stores.records, stores.artifacts, refresh_s=60).get(catalog_id)
 
 
 async def test_callers_share_a_look_up(stores, active):
