@@ -15,6 +15,7 @@ DATA ?= $(or $(MILVINE_DATA),data)/gowalla
 MODEL ?= als
 VECTORS ?= lite
 ENCODER ?= hashing
+MOVIELENS := build/demo/ml-100k.inter
 
 .PHONY: bench bench-cold bench-quality bench-ingest bench-serving bench-bulk bench-streaming bench-training up down
 .PHONY: setup demo run test check protos image fmt ci clean
@@ -58,8 +59,11 @@ check: setup image
 	$(BIN)/buf breaking build/api.binpb --against protos/baseline.binpb --config buf.yaml
 	$(MAKE) protos && git diff --exit-code --stat -- service/milvine/v1
 
-test: check
+test: check $(MOVIELENS)
 	$(BIN)/python -m pytest
+
+$(MOVIELENS): | $(STAMP)
+	$(BIN)/python demo/movielens.py --fetch
 
 bench: bench-ingest bench-quality bench-serving bench-filters bench-exclude
 

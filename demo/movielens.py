@@ -60,12 +60,16 @@ class Server:
 
 
 def main() -> None:
-    """Run the demo; `--keep` leaves its server running."""
+    """Run the demo; `--keep` leaves its server running, `--fetch` takes the data only."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the server running")
-    keep = parser.parse_args().keep
+    parser.add_argument("--fetch", action="store_true", help="take the data and nothing else")
+    arguments = parser.parse_args()
+    keep = arguments.keep
     started = time.monotonic()
     fetch()
+    if arguments.fetch:
+        return
     server = start()
     is_done = False
     try:

@@ -3,7 +3,7 @@
 A `two_tower` of default settings learns the declared fields of MovieLens 100K. A tenth of the films
 is left out of training with all their ratings, then a tenth of the people. The films are ranked for
 the people of the training by their fields, and what those people like by theirs. The folder has
-RecBole's files (`ml-100k.inter`, `.item`, `.user`), which `make demo` fetches.
+RecBole's files (`ml-100k.inter`, `.item`, `.user`), which `make demo` and `make test` fetch.
 
 The last line on stdout is one JSON object: recall@20 (and NDCG@20) beside chance and popularity.
 """

@@ -3,7 +3,7 @@
 A fifth of the people of MovieLens 100K takes no part in training. Each of them then likes ten films
 that someone else liked first, the one with the least in common. Without retraining, where do the
 other films which that one liked stand, before and after? The file is that of RecBole (user, item,
-rating, seconds), which `make demo` fetches.
+rating, seconds), which `make demo` and `make test` fetch.
 
 The last line on stdout is one JSON object: by family, recall@20 and the share of pairs in which
 such a film comes before one that the other did not like, means over people, with the standard error

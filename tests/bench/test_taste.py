@@ -7,7 +7,9 @@ import pytest
 from milvine.models import families
 from tests.bench.taste import FILE, SETTINGS, measure, parted, read, turns
 
-pytestmark = pytest.mark.skipif(not FILE.exists(), reason="`make demo` fetches MovieLens 100K")
+pytestmark = pytest.mark.skipif(
+    not FILE.exists(), reason="`make test` and `make demo` fetch MovieLens 100K"
+)
 
 
 @pytest.fixture(scope="module")

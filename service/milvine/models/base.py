@@ -190,6 +190,27 @@ class Scorer(Protocol):
         """
 
 
+def whole_gains(
+    scorer: Scorer,
+    readers: NDArray[np.float32],
+    candidates: NDArray[np.integer],
+    is_item: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """What a scorer adds, (users, n); items that it did not learn gain what others of the user do.
+
+    Args:
+        scorer: The model's.
+        readers: What it knows of the users.
+        candidates: Rows of items, (users, n), any row where there is none.
+        is_item: Where there is one, (users, n).
+    """
+    gains = scorer.gains(readers, candidates)
+    is_known = is_item & np.isfinite(gains)
+    sums = np.where(is_known, gains, 0.0).sum(axis=1, keepdims=True, dtype=np.float64)
+    usual = sums / np.maximum(is_known.sum(axis=1, keepdims=True), 1)
+    return np.where(is_known, gains, usual)
+
+
 class ItemEncoder(Protocol):
     """How items that a model did not learn get vectors; safe to call from several threads."""
 
@@ -265,6 +286,11 @@ class RanksAnew(Protocol[C_contra]):
 
     def scorer(self, config: C_contra, tensors: Tensors) -> Scorer:
         """The scorer of retrieved items that goes with fitted tensors."""
+
+
+def scorer_of(family: Family[C], config: C, tensors: Tensors) -> Scorer | None:
+    """What ranks a family's retrieved items anew; None where scores are inner products."""
+    return family.scorer(config, tensors) if isinstance(family, RanksAnew) else None
 
 
 @runtime_checkable

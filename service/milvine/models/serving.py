@@ -18,10 +18,10 @@ from milvine.models.base import (
     EncodesItems,
     Feedback,
     ItemEncoder,
-    RanksAnew,
     ReadsFields,
     Scorer,
     Tensors,
+    scorer_of,
 )
 from milvine.models.content import ContentMap
 from milvine.models.families import family_of
@@ -138,5 +138,5 @@ def load_serving_model(artifacts: ModelStore, model: Model, find: FindReader) ->
         content=ContentMap.of(stored.tensors),
         item_encoder=item_encoder,
         user_encoding=encodings.get(Side.USER),
-        scorer=family.scorer(config, stored.tensors) if isinstance(family, RanksAnew) else None,
+        scorer=scorer_of(family, config, stored.tensors),
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from milvine.models.base import MOST_RERANKED, Scorer
+from milvine.models.base import MOST_RERANKED, Scorer, whole_gains
 from milvine.retrieval.batches import Batches
 from milvine.retrieval.ranking import Rows, Slate
 
@@ -101,21 +101,15 @@ async def _answer(scorer: Scorer, questions: Sequence[_Question]) -> list[NDArra
 
 
 def _gains(scorer: Scorer, questions: Sequence[_Question]) -> list[NDArray[np.float64]]:
-    """What items gain, (n,) each; those that the scorer did not learn gain what others do."""
-    width = max(len(question.rows) for question in questions)
+    """What items gain, (n,) each."""
+    lengths = np.array([len(question.rows) for question in questions])
+    is_item = np.arange(lengths.max()) < lengths[:, None]
+    rows = np.zeros(is_item.shape, np.int32)
+    rows[is_item] = np.concatenate([question.rows for question in questions])
+    readers = np.stack([question.reader for question in questions])
+    step = max(1, _PAIRS // is_item.shape[1])
     found: list[NDArray[np.float64]] = []
-    step = max(1, _PAIRS // width)
     for at in range(0, len(questions), step):
-        some = questions[at : at + step]
-        rows = np.zeros((len(some), width), np.int32)
-        for place, question in enumerate(some):
-            rows[place, : len(question.rows)] = question.rows
-        gains = scorer.gains(np.stack([question.reader for question in some]), rows)
-        found += [_filled(own[: len(q.rows)]) for own, q in zip(gains, some, strict=True)]
-    return found
-
-
-def _filled(gains: NDArray[np.float32]) -> NDArray[np.float64]:
-    is_known = np.isfinite(gains)
-    usual = gains[is_known].mean(dtype=np.float64) if is_known.any() else 0.0
-    return np.where(is_known, gains, usual).astype(np.float64)
+        some = slice(at, at + step)
+        found.extend(whole_gains(scorer, readers[some], rows[some], is_item[some]))
+    return [own[:length] for own, length in zip(found, lengths, strict=True)]

@@ -14,8 +14,9 @@ from milvine.models.base import (
     Family,
     Fitted,
     Histories,
-    RanksAnew,
     Scorer,
+    scorer_of,
+    whole_gains,
 )
 from milvine.models.serving import ServingModel
 
@@ -35,9 +36,7 @@ class Recommender:
     @classmethod
     def of_fit(cls, family: Family[C], config: C, fitted: Fitted) -> Recommender:
         """What a fit has learned."""
-        scorer = None
-        if isinstance(family, RanksAnew):
-            scorer = family.scorer(config, fitted.tensors)
+        scorer = scorer_of(family, config, fitted.tensors)
         return cls(family.encoder(config, fitted.tensors), fitted.item_vectors, scorer)
 
     @classmethod
@@ -63,16 +62,9 @@ class Recommender:
             return rows
         head = rows[:, :MOST_RERANKED]
         is_item = head >= 0
-        gains = self.scorer.gains(self.scorer.read(histories), np.where(is_item, head, 0))
-        totals = np.where(is_item, scores[:, :MOST_RERANKED] + _filled(gains, is_item), -np.inf)
+        readers = self.scorer.read(histories)
+        gains = whole_gains(self.scorer, readers, np.where(is_item, head, 0), is_item)
+        totals = np.where(is_item, scores[:, :MOST_RERANKED] + gains, -np.inf)
         best = np.argsort(-totals, axis=1, kind="stable")
         head = np.take_along_axis(head, best, axis=1)
         return np.concatenate([head, rows[:, MOST_RERANKED:]], axis=1)
-
-
-def _filled(gains: NDArray[np.float32], is_item: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Gains (users, n); items that the scorer did not learn gain what others of the user do."""
-    is_known = is_item & np.isfinite(gains)
-    sums = np.where(is_known, gains, 0.0).sum(axis=1, keepdims=True)
-    usual = sums / np.maximum(is_known.sum(axis=1, keepdims=True), 1)
-    return np.where(is_known, gains, usual)
